@@ -1,0 +1,25 @@
+"""Where randomness comes from: every seed derives from the study's and a name, never from time.
+
+A trial's seed depends on the study seed and its number alone, so each attempt of a trial, on
+whatever worker, starts alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+
+def trial_seed(study_seed: int, number: int) -> int:
+    """The randomness of the numbered trial `number`: 0 to 2**63 - 1."""
+    return _derive(study_seed, f"trial {number}")
+
+
+def baseline_seed(study_seed: int, family: str) -> int:
+    """The randomness of a study's baseline row of model family `family`: 0 to 2**63 - 1."""
+    return _derive(study_seed, f"baseline {family}")
+
+
+def _derive(study_seed: int, name: str) -> int:
+    digest = hashlib.sha256(f"{study_seed} {name}".encode()).digest()
+    # 63 bits: the largest number that our JSON and SQL carry.
+    return int.from_bytes(digest[:8], "big") >> 1
