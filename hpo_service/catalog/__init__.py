@@ -1,0 +1,95 @@
+"""What can be tuned: declarations only, so that importing this loads no numerical library."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from hpo_service import errors, protocol
+from hpo_service.catalog.family import Family, Hyperparameters, NetworkHyperparameters
+from hpo_service.catalog.logistic_regression import LOGISTIC_REGRESSION
+from hpo_service.catalog.metrics import METRICS, Metric
+from hpo_service.catalog.mlp import MLP
+from hpo_service.catalog.ridge import RIDGE
+
+__all__ = [
+    "FAMILIES",
+    "METRICS",
+    "Family",
+    "Hyperparameters",
+    "Metric",
+    "NetworkHyperparameters",
+    "check_space",
+    "settings_of",
+]
+
+FAMILIES: dict[str, Family] = {
+    "mlp": MLP,
+    "logistic_regression": LOGISTIC_REGRESSION,
+    "ridge": RIDGE,
+}
+
+
+def settings_of(family: Family, params: Mapping[str, Any]) -> Hyperparameters:
+    """The family's settings, defaults filled in; `InvalidRequest` names each wrong `params.*`."""
+    try:
+        return family.hyperparameters.model_validate(dict(params))
+    except ValidationError as error:
+        raise _refusal(family, "params", error.errors()) from None
+
+
+def check_space(family: Family, space: Mapping[str, protocol.Distribution]) -> None:
+    """Every name is a hyperparameter of the family, every end and choice is legal for it.
+
+    Raises `InvalidRequest` with fields such as `search_space.dropout.high`.
+    """
+    fields = [wrong for name, found in space.items() for wrong in _wrong_ends(family, name, found)]
+    if fields:
+        raise errors.InvalidRequest(_sentence(fields), fields=tuple(fields))
+
+
+def _wrong_ends(
+    family: Family, name: str, distribution: protocol.Distribution
+) -> list[errors.FieldError]:
+    if name not in family.hyperparameters.model_fields:
+        return [errors.FieldError(f"search_space.{name}", _unknown(family))]
+    ends: dict[str, Any]
+    if isinstance(distribution, protocol.Choice):
+        ends = {f"choices.{index}": value for index, value in enumerate(distribution.choices)}
+    else:
+        ends = {"low": distribution.low, "high": distribution.high}
+    wrong = []
+    for end, value in ends.items():
+        try:
+            family.hyperparameters.model_validate({name: value})
+        except ValidationError as error:
+            message = _plain(error.errors()[0])
+            wrong.append(errors.FieldError(f"search_space.{name}.{end}", f"{value!r}: {message}"))
+    return wrong
+
+
+def _refusal(family: Family, root: str, details: list[ErrorDetails]) -> errors.InvalidRequest:
+    fields: dict[str, str] = {}
+    for detail in details:
+        # Below a name stand the branches of a union, which mean nothing to a user.
+        name = ".".join([root, *(str(part) for part in detail["loc"][:1])])
+        unknown = detail["type"] == "extra_forbidden"
+        fields.setdefault(name, _unknown(family) if unknown else _plain(detail))
+    wrong = [errors.FieldError(field, message) for field, message in fields.items()]
+    return errors.InvalidRequest(_sentence(wrong), fields=tuple(wrong))
+
+
+def _plain(detail: ErrorDetails) -> str:
+    return detail["msg"].removeprefix("Value error, ")
+
+
+def _unknown(family: Family) -> str:
+    known = ", ".join(family.hyperparameters.model_fields)
+    return f"not a hyperparameter of {family.name}; it has {known}"
+
+
+def _sentence(fields: list[errors.FieldError]) -> str:
+    return "; ".join(f"{wrong.field}: {wrong.message}" for wrong in fields)
