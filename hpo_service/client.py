@@ -7,7 +7,6 @@ without effect, so a caller that got no answer just calls again.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import secrets
@@ -311,17 +310,12 @@ def _path(*parts: str | int) -> str:
 
 def _parse(kind: type[T], body: bytes) -> T:
     try:
-        return _adapter(kind).validate_json(body)
+        return TypeAdapter(kind).validate_json(body)
     except ValidationError as error:
         raise errors.ServerError(
             "The answer is not one this client understands: check the address, "
             "and that server and client are of the same version."
         ) from error
-
-
-@functools.cache
-def _adapter(kind: type[T]) -> TypeAdapter[T]:
-    return TypeAdapter(kind)
 
 
 def _error(response: Response) -> errors.HpoError:
