@@ -66,9 +66,12 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[tuple[WriteSession, datetime]]:
         """A transaction and its time: commits at the end, rolls back on an exception."""
-        with translated(), WriteSession(self.writer, expire_on_commit=False) as session:
-            with session.begin():
-                yield session, self._now(session)
+        with (
+            translated(),
+            WriteSession(self.writer, expire_on_commit=False) as session,
+            session.begin(),
+        ):
+            yield session, self._now(session)
 
     def transact(self, change: Callable[[WriteSession, datetime], T]) -> T:
         """Run `change` in `write()`, again where another transaction stood in its way.

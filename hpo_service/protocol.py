@@ -31,6 +31,8 @@ TrialState = Literal["waiting", "running", "complete", "pruned", "fail", "cancel
 TrialKind = Literal["search", "baseline", "confirm", "final"]
 Direction = Literal["minimize", "maximize"]
 Task = Literal["classification", "regression"]
+Action = Literal["continue", "prune", "stop", "lost"]
+Fate = Literal["held", "stop", "lost"]
 
 UNFINISHED: tuple[TrialState, ...] = ("waiting", "running")
 TERMINAL: tuple[TrialState, ...] = ("complete", "pruned", "fail", "cancelled")
@@ -65,7 +67,10 @@ WorkerName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:@-]{1,100}
 LeaseId = Annotated[
     str,
     StringConstraints(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"),
-    Field(description="A UUID made by the worker, used once.", examples=["1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b"]),
+    Field(
+        description="A UUID made by the worker, used once.",
+        examples=["1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b"],
+    ),
 ]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 ArtifactName = Annotated[str, StringConstraints(pattern=r"^(?!\.+$)[A-Za-z0-9._-]{1,100}$")]
@@ -342,7 +347,7 @@ class Point(Model):
     values: list[float | None]
     folds: list[list[float | None]]
     metrics: dict[str, float | None]
-    action: Decision
+    action: Action
 
 
 class Curve(Model):
@@ -383,9 +388,9 @@ class TrialLease(Model):
     """All a worker needs to run one attempt of one trial.
 
     `model` is the family to run (none in an external study), `params` all of its fixed and
-    proposed parameters. `seed` is the trial's own randomness, the same in every attempt; `study_seed` shuffles the
-    folds. For a final lease `refits` names what to fit on the whole search part and to score on
-    the blob `holdout`, readable with this lease alone.
+    proposed parameters. `seed` is the trial's own randomness, the same in every attempt;
+    `study_seed` shuffles the folds. For a final lease `refits` names what to fit on the whole
+    search part and to score on the blob `holdout`, readable with this lease alone.
     """
 
     lease_id: str
@@ -434,7 +439,7 @@ class Reports(Model):
 class Decision(Model):
     """What to do next. `prune` at step k: the trial's value is that of step k."""
 
-    action: Literal["continue", "prune", "stop", "lost"]
+    action: Action
     step: int | None = None
 
 
@@ -494,7 +499,7 @@ class Beat(Model):
 class Held(Model):
     """Per lease: `held` (renewed), `stop` (the trial has ended), `lost` (not yours any more)."""
 
-    leases: dict[str, Literal["held", "stop", "lost"]]
+    leases: dict[str, Fate]
 
 
 class Worker(Model):
@@ -592,6 +597,3 @@ class ErrorBody(Model):
     """The body of every answer that is not a success."""
 
     error: Problem
-
-
-Point.model_rebuild()

@@ -181,7 +181,8 @@ class Report(Base):
     values: Mapped[Json] = mapped_column(JsonText)  # null stands for "not finite"
     folds: Mapped[Json] = mapped_column(JsonText, default=list)
     metrics: Mapped[Json] = mapped_column(JsonText, default=dict)
-    action: Mapped[Json] = mapped_column(JsonText)  # a protocol.Decision
+    # The decision made on it, once: continue | prune | stop.
+    action: Mapped[str] = mapped_column(String(10), default="continue")
     created_at: Mapped[datetime]
 
 

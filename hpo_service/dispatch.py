@@ -1,0 +1,239 @@
+"""From a lease request to its answer: stored rows first, then fresh proposals."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from hpo_service import errors, final, leases, protocol, seeds, studies
+from hpo_service.database import WriteSession
+from hpo_service.service import Service
+from hpo_service.suggest import Proposal, Search
+from hpo_service.tables import Study, Trial
+
+BUSY_SECONDS = 0.5  # a sampler is at work for somebody else
+IDLE_SECONDS = 2.0  # nothing to lease at present
+MAX_COLLISIONS = 20
+
+Outcome = Literal["done", "collision", "nothing"]  # collision: the view had grown old
+
+
+def lease(
+    service: Service, request: protocol.LeaseRequest, study_id: int | None, token: str
+) -> protocol.Leases:
+    """Lease up to `len(request.lease_ids)` trials of one study; repeatable without effect."""
+    if service.draining.is_set():
+        raise errors.Unavailable("The server is stopping.", retry_after=5)
+    freeze = service.pulse.freeze
+    if freeze is not None:
+        service.database.transact(lambda s, now: leases.extend_all(s, now, service.ttl))
+        service.pulse.clear(freeze)
+    with service.database.read() as session:
+        held = leases.live(session, request.lease_ids, token)
+        if held:
+            study_id = next(iter(held.values())).study_id
+        open_studies = leases.candidates(session, study_id, request.objectives)
+    return _first_with_work(service, request, token, open_studies, held, freeze is not None)
+
+
+def _first_with_work(
+    service: Service,
+    request: protocol.LeaseRequest,
+    token: str,
+    open_studies: list[int],
+    held: dict[str, Trial],
+    frozen: bool,
+) -> protocol.Leases:
+    if len(held) == len(request.lease_ids):
+        return protocol.Leases(leases=answer(service, request, token))
+    busy = False
+    for study_id in open_studies:
+        granting = _Granting(service, request, token, study_id, expired=not frozen)
+        granted = granting.run()
+        busy = busy or granting.busy
+        if granted:
+            return protocol.Leases(leases=granted, retry_after=None)
+    if held:  # the study has closed since; its live leases are answered all the same
+        return protocol.Leases(leases=answer(service, request, token))
+    wait = BUSY_SECONDS if busy else IDLE_SECONDS
+    return protocol.Leases(leases=[], retry_after=wait)
+
+
+class _Granting:
+    """One lease request against one study."""
+
+    def __init__(
+        self,
+        service: Service,
+        request: protocol.LeaseRequest,
+        token: str,
+        study_id: int,
+        *,
+        expired: bool,
+    ) -> None:
+        self.service, self.request, self.token = service, request, token
+        self.study_id, self.expired = study_id, expired
+        self.grant = leases.Grant(request.worker, token, service.ttl)
+        self.busy = False
+
+    def run(self) -> list[protocol.TrialLease]:
+        """Manual rows first, then other stored ones, then proposals; the leases held at the end."""
+        with self.service.database.read() as session:
+            manual = _manual(session, self.study_id) is not None
+        if manual:
+            self._sample(manual_only=True)
+        self.service.database.transact(self._claim)
+        if self._missing():
+            self._sample(manual_only=False)
+        return answer(self.service, self.request, self.token)
+
+    def _missing(self) -> list[str]:
+        """The ids that hold nothing yet."""
+        with self.service.database.read() as session:
+            held = leases.live(session, self.request.lease_ids, self.token)
+        return [i for i in self.request.lease_ids if i not in held]
+
+    def _claim(self, session: WriteSession, now: datetime) -> None:
+        if self.expired:
+            leases.fail_poisoned(session, now, self.study_id)
+        held = leases.live(session, self.request.lease_ids, self.token)
+        free = [i for i in self.request.lease_ids if i not in held]
+        leases.claim(session, now, self.study_id, free, self.grant, expired=self.expired)
+
+    def _sample(self, *, manual_only: bool) -> None:
+        with self.service.searches.turn(self.study_id) as search:
+            if search is None:
+                self.busy = True
+                return
+            collisions = 0
+            # Asked anew each time: a repeated request may have been served while this one waited.
+            while (missing := self._missing()) and collisions < MAX_COLLISIONS:
+                outcome = self._one(search, missing[0], manual_only)
+                if outcome == "nothing":
+                    return
+                collisions += outcome == "collision"
+
+    def _one(self, search: Search, lease_id: str, manual_only: bool) -> Outcome:
+        """Set the parameters of one trial and start it."""
+        with self.service.database.read() as session:
+            study = session.get(Study, self.study_id)
+            waiting = _manual(session, self.study_id)
+            if study is None or study.state != "running":
+                return "nothing"
+            if waiting is not None:
+                proposal: Proposal | None = search.complete(session, study, waiting)
+            elif manual_only or not studies.is_open(study):
+                return "nothing"
+            else:
+                proposal = search.propose(session, study)
+        if proposal is None:
+            self._exhaust()
+            return "nothing"
+        return self._start(lease_id, proposal, waiting.id if waiting else None)
+
+    def _start(self, lease_id: str, proposal: Proposal, waiting: int | None) -> Outcome:
+        done = self.service.database.transact(
+            lambda s, now: self._insert(s, now, lease_id, proposal, waiting)
+        )
+        return "done" if done else "collision"
+
+    def _exhaust(self) -> None:
+        self.service.database.transact(lambda s, now: studies.exhaust(s, now, self.study_id))
+
+    def _insert(
+        self,
+        session: WriteSession,
+        now: datetime,
+        lease_id: str,
+        proposal: Proposal,
+        waiting: int | None,
+    ) -> bool:
+        study = studies.lock(session, self.study_id)
+        if leases.live(session, [lease_id], self.token):
+            return True
+        trial = self._row(session, now, study, proposal, waiting)
+        if trial is None:
+            return False
+        trial.params, trial.distributions = proposal.params, proposal.distributions
+        trial.system_attrs = (trial.system_attrs or {}) | proposal.system_attrs
+        study.system_attrs = study.system_attrs | proposal.study_system_attrs
+        session.flush()
+        leases.start(session, now, trial, lease_id, self.grant)
+        return True
+
+    def _row(
+        self,
+        session: WriteSession,
+        now: datetime,
+        study: Study,
+        proposal: Proposal,
+        waiting: int | None,
+    ) -> Trial | None:
+        """The row to start: the waiting one, or a new one; None where somebody was faster."""
+        if waiting is not None:
+            trial = session.get(Trial, waiting, with_for_update=True, populate_existing=True)
+            return trial if trial is not None and trial.state == "waiting" else None
+        number = studies.take_number(session, study.id, expected=proposal.number)
+        if number is None:
+            return None
+        trial = Trial(
+            study_id=study.id, kind="search", number=number, state="waiting", created_at=now
+        )
+        session.add(trial)
+        return trial
+
+
+def _manual(session: Session, study_id: int) -> Trial | None:
+    """The oldest search row that waits for its first attempt: some parameters may be open yet."""
+    return session.scalar(
+        select(Trial)
+        .where(Trial.study_id == study_id, Trial.state == "waiting", leases.fresh())
+        .order_by(Trial.id)
+        .limit(1)
+    )
+
+
+def answer(
+    service: Service, request: protocol.LeaseRequest, token: str
+) -> list[protocol.TrialLease]:
+    """The trials that the request's ids hold, in the order of the ids."""
+    with service.database.read() as session:
+        held = leases.live(session, request.lease_ids, token)
+        return [build(session, service, held[i]) for i in request.lease_ids if i in held]
+
+
+def build(session: Session, service: Service, trial: Trial) -> protocol.TrialLease:
+    """All a worker needs to run the trial's current attempt."""
+    study = session.get_one(Study, trial.study_id)
+    spec = studies.spec_of(study)
+    objective = spec.objective if spec else protocol.ExternalObjective(kind="external")
+    model, fixed = trial.model, {}
+    if isinstance(objective, protocol.TrainObjective) and model is None:
+        model, fixed = objective.model, objective.params
+    return protocol.TrialLease(
+        lease_id=trial.lease_id or "",
+        study_id=study.id,
+        study=study.name,
+        trial_id=trial.id,
+        number=trial.number,
+        kind=trial.kind,  # type: ignore[arg-type]
+        attempt=trial.attempt,
+        ttl=service.settings.lease_ttl,
+        model=model,
+        params=fixed | trial.params,
+        seed=_seed(study, trial),
+        study_seed=study.seed,
+        objective=objective,
+        data=study.search_sha256,
+        holdout=study.holdout_sha256 if trial.kind == "final" else None,
+        refits=final.refits(session, study) if trial.kind == "final" else [],
+    )
+
+
+def _seed(study: Study, trial: Trial) -> int:
+    if trial.number is not None:
+        return seeds.trial_seed(study.seed, trial.number)
+    return seeds.baseline_seed(study.seed, trial.model or trial.kind)

@@ -1,0 +1,178 @@
+"""From a spec as a user wrote it to a checked plan: all that can be wrong is found here.
+
+Nothing is stored but the two data blobs, which lie under their hash and do no harm unused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from hpo_service import catalog, datasets, errors, protocol, space
+from hpo_service.artifacts import Blobs
+from hpo_service.catalog.family import Family
+from hpo_service.pruners import PRUNERS
+from hpo_service.samplers import SAMPLERS
+
+Params = dict[str, protocol.FixedValue]
+Space = dict[str, protocol.Distribution]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A spec with everything filled in, its directions, data blobs and baseline families."""
+
+    spec: protocol.StudySpec
+    directions: list[protocol.Direction]
+    search_sha256: str | None = None
+    holdout_sha256: str | None = None
+    baselines: tuple[str, ...] = ()
+
+
+def plan(session: Session, blobs: Blobs, spec: protocol.StudySpec) -> Plan:
+    """Check the spec against catalog, data and plug-ins; raises `InvalidRequest`."""
+    if isinstance(spec.objective, protocol.ExternalObjective):
+        made = _plan_external(spec, spec.objective)
+    else:
+        made = _plan_train(session, blobs, spec, spec.objective)
+    _check_plugins(made)
+    return made
+
+
+def _plan_external(spec: protocol.StudySpec, objective: protocol.ExternalObjective) -> Plan:
+    if spec.search_space is None:
+        raise errors.invalid("search_space", "an external study needs one: nobody else knows it")
+    space.check(spec.search_space)
+    return Plan(spec=spec, directions=objective.directions)
+
+
+def _plan_train(
+    session: Session, blobs: Blobs, spec: protocol.StudySpec, objective: protocol.TrainObjective
+) -> Plan:
+    family = _family(objective.model)
+    # Fixed and searched parameters are judged before the data: the cheap check comes first.
+    searched = _search_space(spec, objective, family)
+    prepared = datasets.prepare(
+        session, blobs, objective.dataset, objective.holdout, objective.validation
+    )
+    task = prepared.schema.task
+    if task not in family.tasks:
+        raise errors.invalid(
+            "objective.model",
+            f"{family.name} does {' and '.join(family.tasks)}, but {objective.dataset} is {task}",
+        )
+    metrics = objective.metrics or [_default_metric(task)]
+    directions = [_metric(f"objective.metrics.{i}", m, task) for i, m in enumerate(metrics)]
+    for i, name in enumerate(objective.record):
+        _metric(f"objective.record.{i}", name, task)
+    _refuse_repeats("objective.metrics", [*metrics, *objective.record])
+    _check_stratify(objective.validation, task)
+    filled = objective.model_copy(update={"metrics": metrics})
+    return Plan(
+        spec=spec.model_copy(update={"objective": filled, "search_space": searched}),
+        directions=directions,
+        search_sha256=prepared.search_sha256,
+        holdout_sha256=prepared.holdout_sha256,
+        baselines=_baselines(objective, task),
+    )
+
+
+def _family(name: str) -> Family:
+    if name not in catalog.FAMILIES:
+        known = ", ".join(catalog.FAMILIES)
+        raise errors.invalid("objective.model", f"unknown family {name!r}: take one of {known}")
+    return catalog.FAMILIES[name]
+
+
+def _search_space(
+    spec: protocol.StudySpec, objective: protocol.TrainObjective, family: Family
+) -> Space:
+    catalog.settings_of(family, objective.params)
+    given = spec.search_space
+    if given is None:
+        default = {k: v for k, v in family.default_space.items() if k not in objective.params}
+        searched = _settle_conditions(default, objective.params, family, refuse=False)
+    else:
+        for name in given:
+            if name in objective.params:
+                raise errors.invalid(
+                    f"search_space.{name}", "stands in objective.params too: fix it or search it"
+                )
+        searched = _settle_conditions(given, objective.params, family, refuse=True)
+    if not searched:
+        raise errors.invalid("search_space", "nothing is left to search: every name is fixed")
+    catalog.check_space(family, searched)
+    space.check(searched)
+    if "epochs" in searched and spec.pruner.name != "none":
+        raise errors.invalid(
+            "search_space.epochs", "trials of different length cannot be pruned fairly: fix epochs"
+        )
+    return searched
+
+
+def _settle_conditions(given: Space, fixed: Params, family: Family, *, refuse: bool) -> Space:
+    """Decide every `when` on a parameter that is fixed (or left at the family's default)."""
+    known: Params = family.hyperparameters().model_dump() | fixed
+    settled: Space = {}
+    for name, distribution in given.items():
+        open_: dict[str, list[protocol.ParamValue]] = {}
+        for parent, values in (distribution.when or {}).items():
+            if parent in given or parent not in known:
+                open_[parent] = values
+            elif known[parent] not in values:
+                if refuse:
+                    raise errors.invalid(
+                        f"search_space.{name}.when.{parent}",
+                        f"never true: {parent} is {known[parent]!r} in every trial",
+                    )
+                break
+        else:
+            settled[name] = distribution.model_copy(update={"when": open_ or None})
+    return settled
+
+
+def _default_metric(task: protocol.Task) -> str:
+    return next(m.name for m in catalog.METRICS.values() if m.default and task in m.tasks)
+
+
+def _metric(field: str, name: str, task: protocol.Task) -> protocol.Direction:
+    metric = catalog.METRICS.get(name)
+    fitting = ", ".join(m.name for m in catalog.METRICS.values() if task in m.tasks)
+    if metric is None:
+        raise errors.invalid(field, f"unknown metric {name!r}: take one of {fitting}")
+    if task not in metric.tasks:
+        raise errors.invalid(field, f"{name} does not fit {task}: take one of {fitting}")
+    return metric.direction
+
+
+def _refuse_repeats(field: str, names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise errors.invalid(field, f"{name!r} is listed twice")
+
+
+def _check_stratify(validation: protocol.Validation, task: protocol.Task) -> None:
+    if validation.stratify and task != "classification":
+        raise errors.invalid(
+            "objective.validation.stratify", "only classes can be stratified: leave it out"
+        )
+
+
+def _baselines(objective: protocol.TrainObjective, task: protocol.Task) -> tuple[str, ...]:
+    if not objective.baselines:
+        return ()
+    return tuple(f.name for f in catalog.FAMILIES.values() if f.baseline and task in f.tasks)
+
+
+def _check_plugins(made: Plan) -> None:
+    spec = made.spec
+    assert spec.search_space is not None  # filled by both ways of planning
+    for field, registry, given in (
+        ("sampler", SAMPLERS, spec.sampler),
+        ("pruner", PRUNERS, spec.pruner),
+    ):
+        if given.name not in registry:
+            known = ", ".join(registry)
+            raise errors.invalid(f"{field}.name", f"unknown {field} {given.name!r}: {known}")
+        registry[given.name].check(spec.search_space, given.options, len(made.directions))

@@ -1,0 +1,81 @@
+"""Files: data blobs for workers, artifacts of attempts, the final model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import IO, Annotated
+
+from fastapi import APIRouter, Path, Query
+from fastapi.responses import FileResponse
+
+from hpo_service import files, protocol, studies
+from hpo_service.routes.dependencies import CallerDep, LeaseKey, ServiceDep, StudyKey, UploadDep
+
+CHUNK = 1 << 20
+BINARY = {
+    "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+}
+RAW_BODY = {"requestBody": {"required": True, **BINARY}}
+# Never shown by a browser, whatever an uploader put into the file.
+DOWNLOAD_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+
+router = APIRouter(tags=["leases"])
+ArtifactKey = Annotated[protocol.ArtifactName, Path(description="A label: letters, digits, . _ -")]
+
+
+@router.get("/blobs/{sha256}", response_class=FileResponse)
+def blob(
+    sha256: Annotated[protocol.Sha256, Path(description="As a lease names it.")],
+    service: ServiceDep,
+    token: CallerDep,
+    lease_id: Annotated[
+        protocol.LeaseId | None, Query(description="Needed for held-out rows: the final lease.")
+    ] = None,
+) -> FileResponse:
+    """The data of a study. The held-out part only for the holder of its final lease."""
+    with service.database.read() as session:
+        files.require_readable(session, sha256, lease_id, token)
+    return _download(service.blobs.path(sha256), sha256)
+
+
+@router.put("/leases/{lease_id}/artifacts/{name}", status_code=201, openapi_extra=RAW_BODY)
+def put(
+    lease_id: LeaseKey, name: ArtifactKey, body: UploadDep, service: ServiceDep, token: CallerDep
+) -> protocol.Artifact:
+    """Store a file of the attempt; the same bytes again change nothing."""
+    sha256, size = service.blobs.put(_chunks(body), service.settings.max_upload_bytes)
+    return service.database.transact(
+        lambda s, now: files.add(
+            s, now, lease_id, protocol.Artifact(name=name, sha256=sha256, size=size), token
+        )
+    )
+
+
+@router.get("/leases/{lease_id}/artifacts/{name}", response_class=FileResponse)
+def get(
+    lease_id: LeaseKey, name: ArtifactKey, service: ServiceDep, token: CallerDep
+) -> FileResponse:
+    """A file of the lease's trial, from this attempt or the newest one before it."""
+    with service.database.read() as session:
+        found = files.find(session, lease_id, name, token)
+    return _download(service.blobs.path(found.sha256), name)
+
+
+@router.get("/studies/{study}/model", response_class=FileResponse, tags=["results"])
+def model(study: StudyKey, service: ServiceDep) -> FileResponse:
+    """The winner refitted on the whole search part, as a safetensors file."""
+    with service.database.read() as session:
+        row = studies.get(session, study)
+        found = files.final_model(session, row)
+    return _download(service.blobs.path(found.sha256), f"{row.id}-model.safetensors")
+
+
+def _chunks(body: IO[bytes]) -> Iterator[bytes]:
+    while chunk := body.read(CHUNK):
+        yield chunk
+
+
+def _download(path: object, name: str) -> FileResponse:
+    return FileResponse(
+        str(path), media_type="application/octet-stream", filename=name, headers=DOWNLOAD_HEADERS
+    )

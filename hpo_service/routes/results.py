@@ -1,0 +1,76 @@
+"""Results: the best settings, the held-out score, importances, exports, plots."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Header, Query, Response
+from fastapi.responses import PlainTextResponse
+from sqlalchemy import select
+
+from hpo_service import final, plots, protocol, studies, views
+from hpo_service.routes.dependencies import ServiceDep, StudyKey
+from hpo_service.tables import Trial
+
+router = APIRouter(tags=["results"], prefix="/studies/{study}")
+
+PlotName = Literal[
+    "optimization_history", "learning_curves", "param_importances", "parallel_coordinate", "slice"
+]
+IMAGE = {"schema": {"type": "string", "format": "binary"}}
+IMAGES = {200: {"content": {"image/png": IMAGE, "image/svg+xml": IMAGE}}}
+
+
+@router.get("/best")
+def best(study: StudyKey, service: ServiceDep) -> list[protocol.Best]:
+    """The best completed trial; where several metrics are optimised, the Pareto set."""
+    with service.database.read() as session:
+        return views.best(session, studies.get(session, study))
+
+
+@router.get("/final")
+def result(study: StudyKey, service: ServiceDep) -> protocol.Final:
+    """The winner, refitted and scored once on rows the search never saw, beside the baselines."""
+    with service.database.read() as session:
+        return final.result(session, studies.get(session, study))
+
+
+@router.get("/importances")
+def importances(study: StudyKey, service: ServiceDep) -> protocol.Importances:
+    """How much each parameter mattered (PED-ANOVA, Watanabe et al. 2023)."""
+    with service.database.read() as session:
+        name = studies.get(session, study).name
+    return protocol.Importances(importances=plots.importances(service.storage, name))
+
+
+@router.get("/trials.csv", response_class=PlainTextResponse)
+def trials_csv(study: StudyKey, service: ServiceDep) -> Response:
+    """All search trials as CSV."""
+    with service.database.read() as session:
+        row = studies.get(session, study)
+        rows = session.scalars(
+            select(Trial)
+            .where(Trial.study_id == row.id, Trial.kind == "search")
+            .order_by(Trial.number)
+        )
+        text = views.trials_csv(rows)
+    disposition = f'attachment; filename="study-{row.id}-trials.csv"'
+    return Response(text, media_type="text/csv", headers={"Content-Disposition": disposition})
+
+
+@router.get("/plots/{name}", response_class=Response, responses=IMAGES)  # type: ignore[arg-type]
+def plot(
+    study: StudyKey,
+    name: PlotName,
+    service: ServiceDep,
+    accept: Annotated[str, Header(include_in_schema=False)] = "image/png",
+    format: Annotated[
+        Literal["png", "svg"] | None, Query(description="Instead of the Accept header.")
+    ] = None,
+) -> Response:
+    """A plot as PNG or SVG, drawn with optuna.visualization."""
+    kind = format or ("svg" if accept.startswith("image/svg") else "png")
+    with service.database.read() as session:
+        study_name = studies.get(session, study).name
+    media = "image/svg+xml" if kind == "svg" else "image/png"
+    return Response(plots.draw(service.storage, study_name, name, kind), media_type=media)

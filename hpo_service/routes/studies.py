@@ -1,0 +1,116 @@
+"""Studies: create, look, pause, resume, stop, delete."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Body
+from sqlalchemy import select
+
+from hpo_service import plans, protocol, studies, tables, views
+from hpo_service.routes.dependencies import After, Limit, ServiceDep, StudyKey
+
+router = APIRouter(tags=["studies"], prefix="/studies")
+
+SPECS = {
+    "tune an MLP on digits": {
+        "value": {
+            "name": "digits-mlp",
+            "objective": {
+                "kind": "train",
+                "model": "mlp",
+                "dataset": "digits",
+                "metrics": ["accuracy"],
+                "record": ["log_loss"],
+                "params": {"epochs": 30, "optimizer": "sgd"},
+                "validation": {"method": "k_fold", "folds": 5, "repeats": 1, "stratify": True},
+                "holdout": 0.2,
+            },
+            "search_space": {
+                "hidden_layers": {"type": "int", "low": 1, "high": 4},
+                "activation": {"type": "categorical", "choices": ["relu", "tanh", "swish"]},
+                "learning_rate": {"type": "float", "low": 0.0001, "high": 0.3, "log": True},
+                "momentum": {"type": "float", "low": 0.0, "high": 0.99},
+            },
+            "sampler": {"name": "tpe"},
+            "pruner": {"name": "asha"},
+            "budget": {"trials": 50},
+        }
+    },
+    "three lines: the family's default space": {
+        "value": {
+            "name": "wine-mlp",
+            "objective": {"kind": "train", "model": "mlp", "dataset": "wine"},
+            "budget": {"trials": 30},
+        }
+    },
+    "a function of your own": {
+        "value": {
+            "name": "my-own-function",
+            "objective": {"kind": "external", "directions": ["minimize"]},
+            "search_space": {"x": {"type": "float", "low": -5, "high": 5}},
+            "budget": {"trials": 100},
+        }
+    },
+}
+PATCHES = {
+    "pause": {"value": {"state": "paused"}},
+    "resume": {"value": {"state": "running"}},
+    "stop now": {"value": {"state": "finished"}},
+    "a larger budget": {"value": {"budget": {"trials": 100}}},
+}
+
+
+@router.post("", status_code=201)
+def create(
+    spec: Annotated[protocol.StudySpec, Body(openapi_examples=SPECS)],  # type: ignore[arg-type]
+    service: ServiceDep,
+) -> protocol.Study:
+    """Create a study; it runs as soon as workers ask for trials."""
+    with service.database.read() as session:
+        studies.require_free_name(session, spec.name)
+        planned = plans.plan(session, service.blobs, spec)
+    row = service.database.transact(lambda s, now: studies.insert(s, now, planned))
+    with service.database.read() as session:
+        return views.study(session, studies.get(session, str(row.id)))
+
+
+@router.get("")
+def listing(service: ServiceDep, limit: Limit = 100, after: After = 0) -> protocol.Studies:
+    """All studies, the newest first."""
+    with service.database.read() as session:
+        rows = session.scalars(
+            select(tables.Study).order_by(tables.Study.id.desc()).offset(after).limit(limit + 1)
+        ).all()
+        shown = views.many_studies(session, rows[:limit])
+    return protocol.Studies(studies=shown, next=after + limit if len(rows) > limit else None)
+
+
+@router.get("/{study}")
+def show(study: StudyKey, service: ServiceDep) -> protocol.Study:
+    """Its spec, state, counts and best trials so far."""
+    with service.database.read() as session:
+        return views.study(session, studies.get(session, study))
+
+
+@router.patch("/{study}")
+def patch(
+    study: StudyKey,
+    change: Annotated[protocol.StudyPatch, Body(openapi_examples=PATCHES)],  # type: ignore[arg-type]
+    service: ServiceDep,
+) -> protocol.Study:
+    """Pause, resume, stop, or give another budget."""
+    with service.database.read() as session:
+        study_id = studies.get(session, study).id
+    service.database.transact(lambda s, now: studies.patch(s, now, study_id, change))
+    with service.database.read() as session:
+        return views.study(session, studies.get(session, str(study_id)))
+
+
+@router.delete("/{study}", status_code=204)
+def delete(study: StudyKey, service: ServiceDep) -> None:
+    """Delete the study with all its trials; workers drop what they hold of it."""
+    with service.database.read() as session:
+        study_id = studies.get(session, study).id
+    service.database.transact(lambda s, _now: studies.delete(s, study_id))
+    service.searches.forget(study_id)
