@@ -1,4 +1,4 @@
-"""Engine, dialect set-up, and the two ways in: `read()` and `write()`, the one place that commits."""
+"""Engine, dialect set-up, `read()` and `write()`: the one place that commits."""
 
 from __future__ import annotations
 
@@ -96,7 +96,8 @@ class Database:
         if self.sqlite:
             return datetime.now(UTC)
         # clock_timestamp, not now(), which stands still within a transaction.
-        return session.execute(select(func.clock_timestamp())).scalar_one().astimezone(UTC)
+        stamp: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+        return stamp.astimezone(UTC)
 
 
 class Collision(errors.Unavailable):
