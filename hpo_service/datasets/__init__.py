@@ -1,0 +1,172 @@
+"""Data sets: those that scikit-learn carries, and users' own; what a study gets of them.
+
+Importing this loads neither numpy nor pandas nor scikit-learn; reading a data set does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from hpo_service import errors, protocol, tables
+from hpo_service.artifacts import Blobs
+from hpo_service.database import WriteSession
+from hpo_service.datasets import split
+from hpo_service.datasets.builtin import DATASETS
+from hpo_service.datasets.ingest import ingest_csv
+from hpo_service.datasets.table import Table
+
+__all__ = [
+    "DATASETS",
+    "Prepared",
+    "Table",
+    "add",
+    "describe",
+    "ingest_csv",
+    "listing",
+    "prepare",
+    "store",
+]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a study needs: the whole table's schema, and the blobs of its two parts."""
+
+    schema: protocol.DatasetSchema
+    search_sha256: str
+    holdout_sha256: str | None
+    search_rows: int
+
+
+def listing(session: Session) -> list[protocol.Dataset]:
+    """All data sets: the built-in ones, then uploads by name."""
+    rows = session.scalars(select(tables.Dataset).order_by(tables.Dataset.name))
+    return [*map(_builtin, DATASETS), *map(_shown, rows)]
+
+
+def describe(name: str, session: Session) -> protocol.Dataset:
+    """A data set with its schema; `NotFound` where there is none of that name."""
+    if name in DATASETS:
+        return _builtin(name)
+    row = _row(session, name)
+    if row is None:
+        raise errors.NotFound(_unknown(name, session))
+    return _shown(row)
+
+
+def store(blobs: Blobs, table: Table) -> str:
+    """Keep the table as a blob and give back its SHA-256; nothing to do where it is kept already.
+
+    Takes seconds for a large table: call it before the transaction that `add`s the table.
+    """
+    try:
+        blobs.path(table.sha256)
+    except errors.NotFound:
+        blobs.put([table.to_bytes()])
+    return table.sha256
+
+
+def add(
+    session: WriteSession,
+    now: datetime,
+    blobs: Blobs,
+    name: str,
+    table: Table,
+    warnings: list[str],
+) -> protocol.Dataset:
+    """Enter an upload under a name; the same content again gets the same answer.
+
+    Raises `NameTaken` where the name has another content.
+    """
+    if name in DATASETS:
+        raise errors.NameTaken(f"{name!r} is a built-in data set: choose another name.")
+    row = _row(session, name)
+    if row is None:
+        row = tables.Dataset(
+            name=name,
+            sha256=store(blobs, table),
+            contents=table.schema.model_dump(mode="json"),
+            warnings=warnings,
+            created_at=now,
+        )
+        session.add(row)
+        session.flush()
+    elif row.sha256 != table.sha256:
+        raise errors.NameTaken(f"Another data set is named {name!r} already: choose another name.")
+    return _shown(row)
+
+
+def prepare(
+    session: Session, blobs: Blobs, name: str, holdout: float, validation: protocol.Validation
+) -> Prepared:
+    """Split a data set for a study and store its parts as blobs, rows in stored order.
+
+    The held-out rows depend on the content and on `holdout` (a share, 0 to 0.5) alone, so that
+    every study of the data set holds out the same. Raises `InvalidRequest` for an unknown name,
+    a share that holds out too little, or more folds than the search part allows.
+    """
+    import numpy as np
+
+    table = _load(session, blobs, name)
+    held = split.held_out(table, holdout)
+    split.check_held_out(table, holdout, held)
+    search = table.take(np.setdiff1d(np.arange(table.schema.rows), held)) if len(held) else table
+    split.check_folds(search, validation)
+    return Prepared(
+        schema=table.schema,
+        search_sha256=store(blobs, search),
+        holdout_sha256=store(blobs, table.take(held)) if len(held) else None,
+        search_rows=search.schema.rows,
+    )
+
+
+def _load(session: Session, blobs: Blobs, name: str) -> Table:
+    if name in DATASETS:
+        return DATASETS[name].load()
+    row = _row(session, name)
+    if row is None:
+        raise errors.invalid("objective.dataset", _unknown(name, session))
+    return Table.from_bytes(blobs.read(row.sha256))
+
+
+def _row(session: Session, name: str) -> tables.Dataset | None:
+    # PostgreSQL cannot even be asked for a name with a NUL.
+    return None if "\0" in name else session.get(tables.Dataset, name)
+
+
+def _unknown(name: str, session: Session) -> str:
+    uploads = session.scalars(select(tables.Dataset.name).order_by(tables.Dataset.name).limit(20))
+    known = ", ".join([*DATASETS, *uploads])
+    return f"There is no data set {name!r}: choose one of {known}, or upload it first."
+
+
+@cache
+def _builtin(name: str) -> protocol.Dataset:
+    table = DATASETS[name].load()
+    return protocol.Dataset(
+        name=name,
+        builtin=True,
+        description=DATASETS[name].description,
+        contents=table.schema,
+        sha256=table.sha256,
+    )
+
+
+def _shown(row: tables.Dataset) -> protocol.Dataset:
+    contents = protocol.DatasetSchema.model_validate(row.contents)
+    goal = " and ".join(contents.target)
+    classes = f" ({len(contents.classes)} classes)" if contents.classes else ""
+    return protocol.Dataset(
+        name=row.name,
+        builtin=False,
+        description=f"Uploaded: {contents.rows:,} rows, {len(contents.columns):,} columns, "
+        f"{contents.task} of {goal}{classes}.",
+        contents=contents,
+        sha256=row.sha256,
+        warnings=row.warnings,
+    )
