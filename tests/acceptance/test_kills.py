@@ -1,0 +1,85 @@
+"""A worker and the server are killed mid-study: one attempt is lost, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hpo_service import protocol
+from tests.acceptance.conftest import Fleet, kill, wait_for
+
+TRIALS = 6
+pytestmark = pytest.mark.timeout(300)
+
+
+def spec(name: str, **more: Any) -> protocol.StudySpec:
+    given = {
+        "name": name,
+        "objective": {
+            "kind": "train",
+            "model": "mlp",
+            "dataset": "digits",
+            "params": {"epochs": 20, "optimizer": "sgd"},
+            "validation": {"folds": 3},
+        },
+        "search_space": {
+            "learning_rate": {"type": "float", "low": 0.001, "high": 0.1, "log": True},
+            "hidden_units": {"type": "int", "low": 16, "high": 64},
+        },
+        "sampler": {"name": "random"},
+        "budget": {"trials": TRIALS},
+    }
+    return protocol.StudySpec.model_validate(given | more)
+
+
+def each_trial_once(fleet: Fleet, study: str) -> list[protocol.Trial]:
+    """The study has just its budget of trials, each complete; returns them."""
+    trials = fleet.client.trials(study, limit=500).trials
+    assert [t.number for t in trials] == list(range(TRIALS))
+    assert {t.state for t in trials} == {"complete"}
+    for trial in trials:
+        steps = [p.step for p in fleet.client.curve(study, trial.number or 0).points]
+        assert steps == list(range(1, 21))
+    return trials
+
+
+def reported(fleet: Fleet, study: str) -> bool:
+    """A running search trial has stored a point of its curve."""
+    running = fleet.client.trials(study, state="running").trials
+    return any(fleet.client.curve(study, t.number or 0).points for t in running)
+
+
+def test_a_killed_worker_costs_one_attempt_and_nothing_else(fleet: Fleet) -> None:
+    fleet.serve()
+    fleet.client.create_study(spec("kill-worker"))
+    victim = fleet.work()
+    wait_for(lambda: reported(fleet, "kill-worker"))
+    kill(victim)
+    held = fleet.client.trials("kill-worker", state="running").trials
+    fleet.work()
+    wait_for(lambda: fleet.finished("kill-worker"))
+    trials = each_trial_once(fleet, "kill-worker")
+    assert sum(t.lost for t in trials) == len(held) == 1
+    assert sum(t.attempts for t in trials) == TRIALS + 1
+    assert trials[held[0].number or 0].params == held[0].params
+    result = fleet.client.final("kill-worker")
+    assert result.state == "complete"
+    assert result.winner is not None
+    assert result.winner.held_out[0].value > 0.8
+
+
+def test_a_killed_server_loses_nothing(fleet: Fleet) -> None:
+    server = fleet.serve()
+    fleet.client.create_study(spec("kill-server"))
+    fleet.work()
+    fleet.work()
+    wait_for(lambda: reported(fleet, "kill-server"))
+    before = fleet.client.trials("kill-server", state="complete").trials
+    kill(server)
+    fleet.serve()
+    wait_for(lambda: fleet.finished("kill-server"))
+    trials = each_trial_once(fleet, "kill-server")
+    assert sum(t.lost for t in trials) == 0
+    for trial in before:
+        assert trials[trial.number or 0].values == trial.values
