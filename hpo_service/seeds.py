@@ -19,6 +19,11 @@ def baseline_seed(study_seed: int, family: str) -> int:
     return _derive(study_seed, f"baseline {family}")
 
 
+def sampler_seed(study_seed: int, number: int) -> int:
+    """The randomness of the sampler that proposes trial `number`: 0 to 2**32 - 1, for NumPy."""
+    return _derive(study_seed, f"sampler {number}") % 2**32
+
+
 def _derive(study_seed: int, name: str) -> int:
     digest = hashlib.sha256(f"{study_seed} {name}".encode()).digest()
     # 63 bits: the largest number that our JSON and SQL carry.
