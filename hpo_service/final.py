@@ -15,6 +15,7 @@ from hpo_service.tables import Report, Study, Trial
 
 FinalState = Literal["none", "waiting", "running", "complete", "fail"]
 Losses = tuple[float, ...]
+Folds = list[list[float | None]]
 Candidate = tuple[Losses, int, int]  # losses, number, id: sorts the better and older first
 
 WINNER = "winner"
@@ -34,7 +35,7 @@ def best(session: Session, study: Study) -> list[Trial]:
         )
     )
     found = [
-        (_losses(values, study.directions), number, trial_id)
+        (_losses(values, study.directions), number or 0, trial_id)
         for trial_id, number, values in rows
         if _comparable(values, study.directions)
     ]
@@ -173,7 +174,7 @@ def _scored(
     model = row.model or (objective.model if objective else "")
     name = WINNER if row.kind == "search" else model
     fixed = objective.params if objective and row.kind == "search" else {}
-    folds = next((point.folds for point in curve if point.step == row.epoch), [])
+    folds: Folds = next((point.folds for point in curve if point.step == row.epoch), [])
     return protocol.Scored(
         name=name,
         model=model,
@@ -192,7 +193,7 @@ def _finite(values: list[float] | None) -> list[float] | None:
     return values if values and all(map(math.isfinite, values)) else None
 
 
-def _spread(folds: Sequence[Sequence[float | None]]) -> list[float]:
+def _spread(folds: Folds) -> list[float]:
     """Standard deviation over the folds of each metric; empty where one cannot be computed."""
     known = [[value for value in values if value is not None] for values in folds]
     if any(len(values) < 2 for values in known):

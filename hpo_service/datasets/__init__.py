@@ -159,14 +159,18 @@ def _builtin(name: str) -> protocol.Dataset:
 
 def _shown(row: tables.Dataset) -> protocol.Dataset:
     contents = protocol.DatasetSchema.model_validate(row.contents)
-    goal = " and ".join(contents.target)
+    rows, columns = _count(contents.rows, "row"), _count(len(contents.columns), "column")
     classes = f" ({len(contents.classes)} classes)" if contents.classes else ""
     return protocol.Dataset(
         name=row.name,
         builtin=False,
-        description=f"Uploaded: {contents.rows:,} rows, {len(contents.columns):,} columns, "
-        f"{contents.task} of {goal}{classes}.",
+        description=f"Uploaded: {rows}, {columns}, "
+        f"{contents.task} of {' and '.join(contents.target)}{classes}.",
         contents=contents,
         sha256=row.sha256,
         warnings=row.warnings,
     )
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"

@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_diabetes, load_digits
+
+from hpo_service import datasets, errors, protocol
+from hpo_service.artifacts import Blobs
+from hpo_service.database import Database
+from hpo_service.datasets import DATASETS, Table, split
+
+FIVE_FOLDS = protocol.Validation(folds=5)
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> Blobs:
+    return Blobs(tmp_path)
+
+
+def classified(sizes: list[int], copies: int = 1) -> Table:
+    """Classes of these sizes, all rows different; then the whole `copies` times over."""
+    target = np.tile(np.repeat(np.arange(len(sizes)), sizes), copies)
+    numeric = np.tile(np.arange(sum(sizes), dtype=float), copies)[:, None]
+    return _table(numeric, target, [f"class {i}" for i in range(len(sizes))])
+
+
+def regressed(rows: int) -> Table:
+    return _table(np.arange(rows, dtype=float)[:, None], np.arange(rows) / 7, [])
+
+
+def _table(numeric: np.ndarray, target: np.ndarray, classes: list[str]) -> Table:
+    schema = protocol.DatasetSchema(
+        task="classification" if classes else "regression",
+        rows=len(target),
+        columns=[protocol.Column(name="x", kind="numeric")],
+        target=["y"],
+        classes=classes,
+    )
+    return Table(schema, numeric, np.empty((len(target), 0), np.int32), target)
+
+
+def prepare(
+    database: Database,
+    blobs: Blobs,
+    name: str = "iris",
+    holdout: float = 0.2,
+    validation: protocol.Validation = FIVE_FOLDS,
+) -> datasets.Prepared:
+    with database.read() as session:
+        return datasets.prepare(session, blobs, name, holdout, validation)
+
+
+def add(
+    database: Database, blobs: Blobs, name: str, table: Table, warnings: list[str] | None = None
+) -> protocol.Dataset:
+    return database.transact(
+        lambda session, now: datasets.add(session, now, blobs, name, table, warnings or [])
+    )
+
+
+# --- tables and built-in sets ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_a_built_in_set_survives_the_way_to_bytes_and_back(name: str) -> None:
+    table = DATASETS[name].load()
+    again = Table.from_bytes(table.to_bytes())
+    assert again.schema == table.schema
+    for array in ("numeric", "categorical", "target"):
+        assert np.array_equal(getattr(again, array), getattr(table, array))
+        assert getattr(again, array).dtype == getattr(table, array).dtype
+
+
+def test_built_in_rows_are_scikit_learns() -> None:
+    digits, diabetes = DATASETS["digits"].load(), DATASETS["diabetes"].load()
+    assert np.array_equal(digits.numeric, load_digits().data)
+    assert (digits.schema.shape, digits.schema.classes[:2]) == ([1, 8, 8], ["0", "1"])
+    assert np.array_equal(diabetes.target, load_diabetes().target)
+    assert (diabetes.target.dtype, diabetes.schema.classes) == (np.float64, [])
+
+
+def test_strided_arrays_are_written_as_they_read() -> None:
+    table = DATASETS["iris"].load()
+    turned = Table(table.schema, np.asfortranarray(table.numeric), table.categorical, table.target)
+    assert turned.sha256 == table.sha256
+
+
+# --- which rows are held out ----------------------------------------------------------------
+
+
+def test_held_out_rows_never_change() -> None:
+    """Rows held out by an older release must not be searched on by a newer one."""
+    held = split.held_out(DATASETS["iris"].load(), 0.2)
+    assert held.tolist()[:8] == [3, 15, 23, 26, 28, 31, 38, 40]
+    assert len(held) == 30
+
+
+def test_classes_are_held_out_in_proportion() -> None:
+    table = classified([500, 303, 7, 1])
+    held = split.held_out(table, 0.2)
+    assert np.bincount(table.target[held], minlength=4).tolist() == [100, 61, 1, 0]
+    assert (np.diff(held) > 0).all()
+
+
+def test_a_larger_share_holds_out_more_of_the_same_rows() -> None:
+    table = classified([50, 40])
+    assert set(split.held_out(table, 0.1)) < set(split.held_out(table, 0.3))
+
+
+def test_copies_of_a_row_go_to_the_same_side() -> None:
+    table = classified([50, 30], copies=3)
+    held = split.held_out(table, 0.2)
+    kept = np.setdiff1d(np.arange(240), held)
+    assert len(held) == 48
+    assert not set(table.numeric[held, 0]) & set(table.numeric[kept, 0])
+
+
+def test_coarse_data_is_split_row_by_row() -> None:
+    table = _table(np.zeros((100, 1)), np.repeat([0, 1], 50), ["a", "b"])
+    held = split.held_out(table, 0.2)
+    assert np.bincount(table.target[held]).tolist() == [10, 10]
+
+
+# --- what a study gets ----------------------------------------------------------------------
+
+
+def test_a_study_gets_two_parts_in_stored_order(database: Database, blobs: Blobs) -> None:
+    prepared = prepare(database, blobs)
+    search = Table.from_bytes(blobs.read(prepared.search_sha256))
+    assert prepared.holdout_sha256 is not None
+    held_out = Table.from_bytes(blobs.read(prepared.holdout_sha256))
+    whole = DATASETS["iris"].load()
+    held = split.held_out(whole, 0.2)
+    kept = np.setdiff1d(np.arange(150), held)
+    assert np.array_equal(search.numeric, whole.numeric[kept])
+    assert np.array_equal(held_out.target, whole.target[held])
+    assert (prepared.search_rows, prepared.schema.rows, held_out.schema.rows) == (120, 150, 30)
+    assert prepare(database, blobs) == prepared
+
+
+def test_with_nothing_held_out_the_search_has_all_rows(database: Database, blobs: Blobs) -> None:
+    prepared = prepare(database, blobs, "diabetes", holdout=0.0)
+    assert prepared.search_sha256 == DATASETS["diabetes"].load().sha256
+    assert (prepared.holdout_sha256, prepared.search_rows) == (None, 442)
+
+
+@pytest.mark.parametrize(
+    ("table", "holdout", "validation", "field", "message"),
+    [
+        (classified([90, 3]), 0.2, FIVE_FOLDS, "validation.folds", "'class 1' has 2 in the"),
+        (classified([90, 3]), 0.2, FIVE_FOLDS, "validation.folds", "take at most 2 folds"),
+        (classified([90, 1]), 0.0, FIVE_FOLDS, "validation.folds", "remove its rows from the"),
+        (regressed(11), 0.2, FIVE_FOLDS, "validation.folds", "at least 10 rows"),
+        (regressed(40), 0.01, FIVE_FOLDS, "holdout", "holds out 0, too few to score"),
+        (classified([9, 9, 9]), 0.05, FIVE_FOLDS, "holdout", "at least 3"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused(
+    database: Database,
+    blobs: Blobs,
+    table: Table,
+    holdout: float,
+    validation: protocol.Validation,
+    field: str,
+    message: str,
+) -> None:
+    add(database, blobs, "mine", table)
+    with pytest.raises(errors.InvalidRequest) as caught:
+        prepare(database, blobs, "mine", holdout, validation)
+    assert caught.value.fields[0].field == f"objective.{field}"
+    assert message in caught.value.message
+
+
+def test_a_rare_class_is_fine_without_stratification(database: Database, blobs: Blobs) -> None:
+    add(database, blobs, "mine", classified([90, 3]))
+    unstratified = protocol.Validation(folds=5, stratify=False)
+    assert prepare(database, blobs, "mine", 0.2, unstratified).search_rows == 74
+
+
+def test_an_unknown_name_is_refused_with_the_choice(database: Database, blobs: Blobs) -> None:
+    for name in ("digit", "a\0b"):
+        with pytest.raises(errors.InvalidRequest, match="choose one of digits, iris"):
+            prepare(database, blobs, name)
+        with database.read() as session, pytest.raises(errors.NotFound, match="choose one of"):
+            datasets.describe(name, session)
+
+
+# --- uploads --------------------------------------------------------------------------------
+
+
+def test_an_upload_is_listed_after_the_built_in_ones(database: Database, blobs: Blobs) -> None:
+    table = classified([20, 30])
+    added = add(database, blobs, "mine", table, ["odd"])
+    with database.read() as session:
+        assert datasets.describe("mine", session) == added
+        listed = datasets.listing(session)
+    assert [dataset.name for dataset in listed] == [*DATASETS, "mine"]
+    assert listed[-1] == added
+    assert added.description == "Uploaded: 50 rows, 1 column, classification of y (2 classes)."
+    assert (added.contents, added.sha256, added.warnings) == (table.schema, table.sha256, ["odd"])
+    assert blobs.read(table.sha256) == table.to_bytes()
+
+
+def test_a_name_is_given_once(database: Database, blobs: Blobs) -> None:
+    added = add(database, blobs, "mine", classified([20, 30]))
+    assert add(database, blobs, "mine", classified([20, 30])) == added
+    for name in ("mine", "iris"):
+        with pytest.raises(errors.NameTaken):
+            add(database, blobs, name, classified([30, 30]))
+
+
+def test_importing_loads_no_numerical_library() -> None:
+    heavy = "torch", "numpy", "pandas", "sklearn", "matplotlib"
+    code = (
+        "import sys, hpo_service.datasets, hpo_service.artifacts; "
+        f"sys.exit(' '.join(set({heavy}) & set(sys.modules)) or None)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from hpo_service import final, protocol, seeds
+from hpo_service.database import Database
+from hpo_service.tables import Report, Study, Trial
+from tests.conftest import START
+
+ACCURACY_AND_LOSS = ["maximize", "minimize"]
+
+
+class Books:
+    """A study in the tables, and rows to add to it."""
+
+    def __init__(
+        self, database: Database, directions: list[str], objective: dict[str, Any] | None = None
+    ) -> None:
+        self.database = database
+        spec = None
+        if objective is not None:
+            spec = {
+                "name": "s",
+                "objective": {"kind": "train", "model": "mlp", "dataset": "iris"} | objective,
+                "search_space": {"dropout": {"type": "float", "low": 0.0, "high": 0.5}},
+                "budget": {"trials": 9},
+            }
+        self.study: Study = self._insert(
+            Study(
+                name="s",
+                kind="train" if spec else "external",
+                spec=spec,
+                directions=directions,
+                state="running",
+                seed=7,
+                created_at=START,
+            )
+        )
+
+    def trial(self, values: list[Any] | None, state: str = "complete", **columns: Any) -> Trial:
+        """The next search row, unless `kind` says otherwise."""
+        if columns.setdefault("kind", "search") == "search":
+            columns["number"] = self.study.n_trials
+            self.study.n_trials += 1
+        row = Trial(study_id=self.study.id, state=state, values=values, created_at=START, **columns)
+        return self._insert(row)
+
+    def report(self, trial: Trial, step: int, folds: list[list[float | None]]) -> None:
+        values = [sum(v or 0.0 for v in fold) / len(fold) for fold in folds]
+        self._insert(
+            Report(
+                trial_id=trial.id,
+                attempt=1,
+                step=step,
+                values=values,
+                folds=folds,
+                created_at=START,
+            )
+        )
+
+    def _insert(self, row: Any) -> Any:
+        with self.database.write() as (session, _):
+            session.add(row)
+        return row
+
+    def best(self) -> list[int | None]:
+        with self.database.read() as session:
+            return [trial.number for trial in final.best(session, self.study)]
+
+    def winner(self) -> int | None:
+        with self.database.read() as session:
+            found = final.winner(session, self.study)
+            return found.number if found else None
+
+    def refits(self) -> list[protocol.ModelSetting]:
+        with self.database.read() as session:
+            return final.refits(session, self.study)
+
+    def result(self) -> protocol.Final:
+        with self.database.read() as session:
+            return final.result(session, self.study)
+
+
+def estimate(name: str, value: float, rows: int = 30) -> dict[str, Any]:
+    return protocol.Estimate(
+        name=name, metric="accuracy", value=value, low=0.8, high=1.0, method="Wilson", rows=rows
+    ).model_dump(mode="json")
+
+
+def finished(database: Database, **objective: Any) -> Books:
+    """A study of two trials and a baseline, refitted and scored on held-out rows."""
+    books = Books(
+        database, ["maximize"], {"metrics": ["accuracy"], "params": {"epochs": 9}} | objective
+    )
+    books.trial([0.8], params={"dropout": 0.1}, epoch=9)
+    first = books.trial([0.9], params={"dropout": 0.2}, epoch=4)
+    base = books.trial([0.85], kind="baseline", model="logistic_regression", epoch=1)
+    books.report(first, 3, [[0.7, 0.7, 0.7]])
+    books.report(first, 4, [[0.8, 0.9, 1.0]])
+    books.report(base, 1, [[0.8, 0.85, 0.9]])
+    told = [estimate("winner", 0.88), estimate("logistic_regression", 0.86)]
+    books.trial([0.88], kind="final", estimates=told)
+    return books
+
+
+# --- the winner -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("direction", "number"), [("maximize", 2), ("minimize", 1)])
+def test_the_winner_is_the_best_in_the_studys_direction(
+    database: Database, direction: str, number: int
+) -> None:
+    books = Books(database, [direction])
+    for value in (0.5, 0.1, 0.9):
+        books.trial([value])
+    assert (books.winner(), books.best()) == (number, [number])
+
+
+def test_of_equals_the_lower_number_wins(database: Database) -> None:
+    books = Books(database, ["maximize"])
+    for value in (0.5, 0.9, 0.9):
+        books.trial([value])
+    assert (books.winner(), books.best()) == (1, [1])
+
+
+def test_only_completed_search_rows_with_a_number_count(database: Database) -> None:
+    books = Books(database, ["maximize"])
+    books.trial([0.1])
+    books.trial([0.9], state="pruned")
+    books.trial(None, state="fail")
+    books.trial([math.nan])
+    books.trial([None])
+    books.trial([0.99], kind="baseline", model="ridge")
+    assert books.winner() == 0
+
+
+def test_nobody_wins_where_nothing_completed(database: Database) -> None:
+    books = Books(database, ["maximize"], {"metrics": ["accuracy"]})
+    books.trial(None, state="fail")
+    result = books.result()
+    assert (books.winner(), books.best(), books.refits()) == (None, [], [])
+    assert (result.state, result.winner) == ("none", None)
+    assert result.notes == ["No trial has completed, so there is no winner."]
+
+
+def test_several_values_have_a_pareto_set_and_the_first_decides(database: Database) -> None:
+    books = Books(database, ACCURACY_AND_LOSS)
+    for values in ([0.9, 0.5], [0.8, 0.2], [0.9, 0.6], [0.7, 0.3], [0.8, 0.2], [0.95, 0.9]):
+        books.trial(values)
+    assert books.best() == [0, 1, 4, 5]
+    assert books.winner() == 5
+
+
+# --- the final row --------------------------------------------------------------------------
+
+
+def test_the_winner_and_completed_baselines_are_refitted(database: Database) -> None:
+    books = finished(database)
+    books.trial(None, state="fail", kind="baseline", model="ridge")
+    winner, baseline = books.refits()
+    assert winner == protocol.ModelSetting(
+        name="winner",
+        model="mlp",
+        params={"epochs": 9, "dropout": 0.2},
+        epochs=4,
+        seed=seeds.trial_seed(7, 1),
+        values=[0.9],
+    )
+    assert (baseline.name, baseline.model, baseline.epochs) == (*["logistic_regression"] * 2, 1)
+    assert baseline.seed == seeds.baseline_seed(7, "logistic_regression")
+
+
+def test_the_result_puts_all_scores_side_by_side(database: Database) -> None:
+    result = finished(database).result()
+    assert (result.state, result.metrics) == ("complete", ["accuracy"])
+    assert result.winner is not None
+    assert result.winner.folds == [[0.8, 0.9, 1.0]]
+    assert result.winner.spread == pytest.approx([0.1])
+    assert result.winner.params == {"epochs": 9, "dropout": 0.2}
+    assert [e.value for e in result.winner.held_out] == [0.88]
+    (baseline,) = result.baselines
+    assert (baseline.name, baseline.values) == ("logistic_regression", [0.85])
+    assert baseline.spread == pytest.approx([0.05])
+    assert [e.value for e in baseline.held_out] == [0.86]
+
+
+def test_the_notes_say_what_a_reader_should_know(database: Database) -> None:
+    notes = " ".join(finished(database).result().notes)
+    assert "optimistic: it was chosen as the best of 2 trials" in notes
+    assert "0.02" not in notes
+    assert "30 rows that no search worker was sent" in notes
+    assert "wide intervals" in notes
+
+
+def test_a_chosen_epoch_is_said_to_be_optimistic_too(database: Database) -> None:
+    notes = " ".join(finished(database, params={"patience": 3}).result().notes)
+    assert "So was its epoch, 4, one for all folds: that alone adds about 0.02" in notes
+
+
+def test_without_held_out_rows_the_notes_say_so(database: Database) -> None:
+    assert '"holdout": 0' in finished(database, holdout=0.0).result().notes[-1]
+
+
+@pytest.mark.parametrize("state", ["waiting", "running", "fail"])
+def test_no_held_out_score_before_the_end(database: Database, state: str) -> None:
+    books = Books(database, ["maximize"], {"metrics": ["accuracy"]})
+    books.trial([0.9])
+    books.trial(
+        None,
+        kind="final",
+        state=state,
+        estimates=[estimate("winner", 0.5)],
+        error_reason="oom" if state == "fail" else None,
+    )
+    result = books.result()
+    assert result.state == state
+    assert result.winner is not None
+    assert result.winner.held_out == []
+    assert (result.error is not None) == (state == "fail")
+
+
+def test_an_infinite_value_of_an_optuna_client_does_no_harm(database: Database) -> None:
+    books = Books(database, ["maximize"])
+    books.trial([math.inf])
+    result = books.result()
+    assert result.winner is not None
+    assert (result.winner.number, result.winner.values) == (0, None)
+
+
+def test_seeds_differ_and_stay() -> None:
+    found = {seeds.trial_seed(s, n) for s in range(20) for n in range(20)}
+    assert len(found | {seeds.baseline_seed(0, "ridge"), seeds.baseline_seed(0, "mlp")}) == 402
+    assert all(0 <= seed <= protocol.MAX_INT for seed in found)
+    assert seeds.trial_seed(0, 0) == 3973246203840053828
