@@ -31,7 +31,7 @@ StudyKey = str | int  # a study's name or its id
 Query = str | int | float | bool | None
 T = TypeVar("T")
 
-_ACCEPT = {"png": "image/png", "svg": "image/svg+xml", "json": "application/json"}
+_ACCEPT = {"png": "image/png", "svg": "image/svg+xml"}
 # What an answer without our own error body means (a proxy spoke). A 404 is left out: it means
 # that this is not our API, while our own 404 means that the thing is gone.
 _BY_STATUS: dict[int, type[errors.HpoError]] = {
@@ -125,9 +125,7 @@ class Client:
     def trials_csv(self, study: StudyKey) -> bytes:
         return self._send("GET", _path("studies", study, "trials.csv"), timeout=SLOW_TIMEOUT)
 
-    def plot(
-        self, study: StudyKey, name: str, image: Literal["png", "svg", "json"] = "png"
-    ) -> bytes:
+    def plot(self, study: StudyKey, name: str, image: Literal["png", "svg"] = "png") -> bytes:
         path, accept = _path("studies", study, "plots", name), {"Accept": _ACCEPT[image]}
         return self._send("GET", path, headers=accept, timeout=SLOW_TIMEOUT)
 

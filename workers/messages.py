@@ -1,0 +1,101 @@
+"""What agent and training process say to each other: one JSON object per line."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from hpo_service import protocol
+from hpo_service.protocol import Model
+
+
+class Pack(Model):
+    """To the child: leases to evaluate together, the files to read, the folder to write to."""
+
+    type: Literal["pack"] = "pack"
+    leases: list[protocol.TrialLease]
+    data: str
+    holdout: str | None
+    artifacts: str
+
+
+class Judged(Model):
+    """To the child: a decision that asks for something else than to go on."""
+
+    type: Literal["judged"] = "judged"
+    lease_id: str
+    decision: protocol.Decision
+
+
+class Ready(Model):
+    """From the child: the objective is loaded and will run on `device`."""
+
+    type: Literal["ready"] = "ready"
+    device: str
+
+
+class Broken(Model):
+    """From the child: the objective cannot be loaded here, whatever the trial."""
+
+    type: Literal["broken"] = "broken"
+    message: str
+
+
+class Done(Model):
+    """From the child: the pack is over."""
+
+    type: Literal["done"] = "done"
+
+
+class Opened(Model):
+    """In a spool: the lease that all further entries belong to."""
+
+    type: Literal["opened"] = "opened"
+    lease: protocol.TrialLease
+
+
+class Reported(Model):
+    """A finished step."""
+
+    type: Literal["reported"] = "reported"
+    report: protocol.Report
+
+
+class Stored(Model):
+    """An artifact, written to the file `path`."""
+
+    type: Literal["stored"] = "stored"
+    lease_id: str
+    name: protocol.ArtifactName
+    path: str
+
+
+class Told(Model):
+    """How the attempt ended."""
+
+    type: Literal["told"] = "told"
+    lease_id: str
+    tell: protocol.Tell
+
+
+class Released(Model):
+    """In a spool: the attempt was given up and is to be released."""
+
+    type: Literal["released"] = "released"
+    lease_id: str
+
+
+ToChild = Annotated[Pack | Judged, Field(discriminator="type")]
+Entry = Reported | Stored | Told | Released
+Spooled = Annotated[Opened | Entry, Field(discriminator="type")]
+FromChild = Annotated[Ready | Broken | Done | Reported | Stored | Told, Field(discriminator="type")]
+
+to_child: TypeAdapter[ToChild] = TypeAdapter(ToChild)
+from_child: TypeAdapter[FromChild] = TypeAdapter(FromChild)
+spooled: TypeAdapter[Spooled] = TypeAdapter(Spooled)
+
+
+def line(message: Model) -> bytes:
+    """The message as a line; JSON holds no bare line break."""
+    return message.model_dump_json().encode() + b"\n"
