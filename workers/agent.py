@@ -175,14 +175,14 @@ class Agent:
         """New leases; none after a pause; None where there is nothing more to come."""
         try:
             answer = self._leasing.ask(1 if self._alone else self._options.pack)
-            self._answered()
+            self._backoff.reset()
             if answer.leases:
                 self._alone = max(0, self._alone - len(answer.leases))
                 return answer.leases
             if self._options.once and self._leasing.nothing_left():
                 return None
         except (*_AWAY, errors.Conflict) as error:
-            self._pause(self._wait_after(error))
+            self._pause(self._backoff.after(error))
         except _UNWELCOME:
             raise
         except errors.HpoError as error:
@@ -205,6 +205,7 @@ class Agent:
                 self._busy = True
                 self._tell_child(pack)
             self._supervise(deadline, f"The attempt took longer than its {limit:g} seconds.")
+        self._heart.hold(self._outbox.lease_ids)
 
     def _fetch(
         self, leases: list[protocol.TrialLease], deadline: float, stack: ExitStack
@@ -216,7 +217,7 @@ class Agent:
             except _AWAY as error:
                 if time.monotonic() > deadline:
                     self._fail("timeout", f"The data did not come in time: {error}")
-                self._pause(self._wait_after(error))
+                self._pause(self._backoff.after(error))
             except _UNWELCOME:
                 raise
             except errors.HpoError as error:
@@ -224,7 +225,7 @@ class Agent:
             except OSError as error:
                 raise Halt(f"the data cannot be stored: {error}") from error
             else:
-                self._answered()
+                self._backoff.reset()
                 return messages.Pack(
                     leases=leases, data=data, holdout=holdout, artifacts=str(self._spools)
                 )
@@ -299,6 +300,9 @@ class Agent:
 
     def _on_exit(self, trainer: Trainer) -> None:
         """The child has died. One trial: it was that. Several: give them back, try each alone."""
+        if self._signals:
+            self._busy = False
+            return
         if not self._ready:
             raise Halt("the training process does not start: see its messages above")
         reason, message = trainer.ending()
@@ -365,22 +369,11 @@ class Agent:
         try:
             self._outbox.flush()
         except _AWAY as error:
-            self._flush_at = time.monotonic() + self._wait_after(error)
+            self._flush_at = time.monotonic() + self._backoff.after(error)
         else:
-            self._answered()
+            self._backoff.reset()
             self._flush_at = time.monotonic() + FLUSH_SECONDS
         self._heart.hold(self._outbox.lease_ids)
-
-    def _wait_after(self, error: errors.HpoError) -> float:
-        """Seconds to wait after a call in vain."""
-        if not self._backoff.failures:
-            log.warning("trying again until it works: %s", error)
-        return self._backoff.next(error.retry_after)
-
-    def _answered(self) -> None:
-        if self._backoff.failures:
-            log.info("the server answers again")
-        self._backoff.reset()
 
 
 def _time_limit(lease: protocol.TrialLease) -> float:

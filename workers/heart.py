@@ -38,7 +38,7 @@ class Heart:
         self._on_fate, self._on_refused = on_fate, on_refused
         self._lease_ids: list[str] = []
         self._ttl = IDLE_TTL
-        self._backoff = Backoff()
+        self._backoff = Backoff(quiet=True)
         self._wake, self._stopped = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="heart", daemon=True)
 
@@ -78,17 +78,14 @@ class Heart:
             fates = self._client.beat(self._worker, beat).leases
         except (errors.Unauthorized, errors.Forbidden) as error:
             self._on_refused(error)
-        except errors.Unavailable as error:
-            return self._again(error.retry_after)
         except Exception as error:
-            log.warning("heartbeat failed: %s", error)
-            return self._again(None)
+            if not isinstance(error, errors.Unavailable):
+                log.warning("heartbeat failed: %s", error)
+            known = error if isinstance(error, errors.HpoError) else errors.ServerError()
+            return min(self._backoff.after(known), self._interval())
         else:
             for lease_id, fate in fates.items():
                 if fate != "held":
                     self._on_fate(lease_id, fate)
         self._backoff.reset()
         return self._interval()
-
-    def _again(self, retry_after: float | None) -> float:
-        return min(self._backoff.next(retry_after), self._interval())
