@@ -1,0 +1,1 @@
+"""The data of a trial: read the blob, split it, preprocess inside each split, make tensors."""

@@ -1,0 +1,26 @@
+"""What a lease asks to measure."""
+
+from __future__ import annotations
+
+from hpo_service import protocol
+from hpo_service.catalog import METRICS
+
+
+def objective(lease: protocol.TrialLease) -> protocol.TrainObjective:
+    """The lease's objective; raises `ValueError` where it is not ours to train."""
+    if isinstance(lease.objective, protocol.TrainObjective):
+        return lease.objective
+    raise ValueError("the lease is of an external study: there is nothing to train")
+
+
+def optimised(objective: protocol.TrainObjective, task: protocol.Task) -> list[str]:
+    """Metrics that the study optimises, in order; unset: the task's default."""
+    return objective.metrics or [
+        metric.name for metric in METRICS.values() if metric.default and task in metric.tasks
+    ]
+
+
+def recorded(objective: protocol.TrainObjective, task: protocol.Task) -> list[str]:
+    """Metrics that are measured only."""
+    known = optimised(objective, task)
+    return [name for name in dict.fromkeys(objective.record) if name not in known]

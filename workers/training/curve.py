@@ -1,0 +1,75 @@
+"""The one curve of a trial: the mean over all its folds and repeats, epoch by epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hpo_service import protocol
+
+
+@dataclass(frozen=True)
+class Point:
+    """One finished epoch. `folds`: for each optimised metric the values in the order
+    (repeat, fold); `values` their means; `metrics` the means of what is only recorded.
+    """
+
+    step: int
+    values: list[float]
+    folds: list[list[float]]
+    metrics: dict[str, float]
+
+    @property
+    def finite(self) -> bool:
+        return all(math.isfinite(value) for value in self.values)
+
+
+def point(
+    step: int,
+    scores: dict[str, list[float]],
+    optimised: Sequence[str],
+    train_loss: Sequence[float] | None = None,
+) -> Point:
+    """The point of all folds' `scores` by metric; every metric not optimised is recorded."""
+    means = {name: _mean(folds) for name, folds in scores.items()}
+    metrics = {name: mean for name, mean in means.items() if name not in optimised}
+    if train_loss is not None:
+        metrics["train_loss"] = _mean(train_loss)
+    folds = [scores[name] for name in optimised]
+    return Point(step, [means[name] for name in optimised], folds, metrics)
+
+
+class Curve:
+    """The points so far; early stopping watches the first optimised metric's mean.
+
+    `patience`: epochs without a better mean after which to stop, 0 for never. With it the epoch
+    that scores, e*, is the best one, the same for all folds: a fold that kept its own best epoch
+    would make the score too high.
+    """
+
+    def __init__(self, direction: protocol.Direction, epochs: int, patience: int) -> None:
+        self.points: list[Point] = []
+        self._sign = 1.0 if direction == "maximize" else -1.0
+        self._epochs, self._patience = epochs, patience
+        self._best = 0
+
+    def add(self, found: Point) -> None:
+        self.points.append(found)
+        if self._sign * found.values[0] > self._sign * self.points[self._best].values[0]:
+            self._best = len(self.points) - 1
+
+    @property
+    def ended(self) -> bool:
+        """Whether no further epoch is to be trained."""
+        waited = len(self.points) - 1 - self._best
+        return len(self.points) >= self._epochs or (0 < self._patience <= waited)
+
+    @property
+    def chosen(self) -> Point:
+        """The point at e*."""
+        return self.points[self._best if self._patience else -1]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values) if all(map(math.isfinite, values)) else math.nan

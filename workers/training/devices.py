@@ -1,0 +1,27 @@
+"""Where to compute, and whether it had enough memory."""
+
+from __future__ import annotations
+
+import torch
+
+
+def resolve(name: str) -> str:
+    """The device meant by `auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N`.
+
+    Raises `ValueError` with what to do where this machine has no such device.
+    """
+    gpus = torch.cuda.device_count()
+    if name == "auto":
+        return "cuda" if gpus else "cpu"
+    found = torch.device(name)
+    if found.type == "cuda" and (found.index or 0) >= gpus:
+        raise ValueError(f"there is no device {name} here ({gpus} GPUs seen): use --device cpu")
+    return name
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the memory of the machine or of the device was not enough."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    # The CPU allocator of torch raises a plain RuntimeError.
+    return isinstance(error, RuntimeError) and "not enough memory" in str(error)
