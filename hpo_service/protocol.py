@@ -73,7 +73,9 @@ LeaseId = Annotated[
     ),
 ]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-ArtifactName = Annotated[str, StringConstraints(pattern=r"^(?!\.+$)[A-Za-z0-9._-]{1,100}$")]
+ArtifactName = Annotated[
+    str, StringConstraints(max_length=100, pattern=r"^[A-Za-z0-9._-]*[A-Za-z0-9_-][A-Za-z0-9._-]*$")
+]
 Int63 = Annotated[int, Field(ge=-MAX_INT, le=MAX_INT)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Step = Annotated[int, Field(ge=1, le=2**31 - 1, description="Finished epochs, from 1.")]
