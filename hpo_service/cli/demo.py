@@ -71,7 +71,7 @@ def demo(
     spec = studies.checked({**STUDY, "budget": {"trials": trials}})
     with stop_signals() as stop, folder(data_dir) as place:
         settings = Settings(data_dir=place, database_url=None, host="127.0.0.1", port=0, token=None)
-        worker = server.command("workers", device="cpu", threads=1)
+        worker = server.command("workers", "--cache-dir", str(place / "cache"), device="cpu")
         with Team(settings, worker, WORKERS, stop, out.print, logs=place) as team:
             show(team, spec, out, stop)
             if wait and out.is_terminal and not stop:

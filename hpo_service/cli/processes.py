@@ -79,10 +79,13 @@ class Processes:
     def start(
         self, command: Sequence[str], environment: Mapping[str, str], log: IO[bytes] | None = None
     ) -> subprocess.Popen[bytes]:
-        """Start a child; `log` takes all it writes, which else goes where our own output goes."""
+        """Start a child with the whole of its environment.
+
+        `log` takes all it writes, which else goes where our own output goes.
+        """
         process = subprocess.Popen(
             command,
-            env={**os.environ, **environment},
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
-from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from hpo_service import errors
 from hpo_service.cli.frame import DEFAULT_URL, Token, Url
 from hpo_service.settings import Settings
-
-if TYPE_CHECKING:
-    from hpo_service.service import Service
-
-SHUTDOWN_SECONDS = 8  # for requests in flight
-LISTEN_BACKLOG = 2048
 
 Host = Annotated[
     str | None, typer.Option(envvar="HPO_HOST", metavar="ADDRESS", help="Where to listen.")
@@ -64,54 +55,20 @@ def serve(
     can be given as an environment variable.
     """
     # Loaded here: the other commands need neither the web framework nor SQLAlchemy.
-    import uvicorn
-
-    from hpo_service.app import create_app
+    from hpo_service.cli import http
 
     chosen = settings(host=host, port=port, data_dir=data_dir, database_url=database_url)
-    with listening(chosen.host, chosen.port) as listener:
-        app = create_app(chosen)
-        check(app.state.service)
-        typer.echo(f"Serving on {address(listener)}, API docs on {address(listener)}/docs")
-        config = uvicorn.Config(
-            app,
-            access_log=access_log,
-            log_level="info" if access_log else "warning",
-            server_header=False,
-            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-        )
-        uvicorn.Server(config).run(sockets=[listener])
+    with http.listening(chosen.host, chosen.port) as listener:
+        running = http.make(chosen, access_log)
+        url = address(chosen.host, listener.getsockname()[1])
+        typer.echo(f"Serving on {url}, API docs on {url}/docs")
+        running.run(sockets=[listener])
 
 
-def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens; opened here so that a taken port is an error in one line."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=LISTEN_BACKLOG)
-    except OSError as error:
-        raise errors.HpoError(
-            f"Cannot listen on {host} port {port} ({error.strerror}): "
-            "choose another with --host or --port."
-        ) from error
-
-
-def address(listener: socket.socket) -> str:
-    """Where a listening socket is reached from this machine."""
-    host, port = listener.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def check(service: Service) -> None:
-    """Open the database as the server will, whose own failure would be a traceback in a log."""
-    from hpo_service import database, schema
-
-    with ExitStack() as stack:
-        if service.database.sqlite:
-            file = Path(str(service.database.url.database))
-            file.parent.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(database.lock_file(file))
-        schema.require_current(service.database)
+def address(host: str, port: int) -> str:
+    """Where a server that listens there is reached from this machine."""
+    reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
 
 
 def worker(
@@ -131,7 +88,7 @@ def worker(
 
     Ctrl-C lets the running epoch end and gives the trial back; a second one does so at once.
     """
-    options = {
+    options: dict[str, str | int | Path | None] = {
         "study": study,
         "device": device,
         "threads": threads,
@@ -140,7 +97,8 @@ def worker(
         "cache-dir": cache_dir,
         "name": name,
     }
-    environment = {**os.environ, **server_variables(url, token)}
+    # The token goes this way and not as an option, since others can read command lines.
+    environment = {**os.environ, "HPO_URL": url, "HPO_TOKEN": token}
     os.execve(sys.executable, command("workers", **options), environment)
 
 
@@ -153,8 +111,3 @@ def command(module: str, *words: str, **options: str | int | Path | None) -> lis
         elif value is not None and value is not False:
             line += [f"--{option}", str(value)]
     return line
-
-
-def server_variables(url: str, token: str) -> dict[str, str]:
-    """How a worker is told about the server: others can read a command line, and so a token."""
-    return {"HPO_URL": url, **({"HPO_TOKEN": token} if token else {})}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -82,8 +83,7 @@ class Team:
         self.settings = settings.model_copy(update={"port": port})
         self.worker, self.workers = worker, workers
         self.stop, self.say, self.logs = stop, say, logs
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
-        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        self.url = server.address(settings.host, port)
         self.places: list[Place] = []
         self._stack = ExitStack()
 
@@ -108,7 +108,7 @@ class Team:
     def start(self) -> None:
         """Start the server, wait until it answers, then start the workers."""
         line = server.command("hpo_service.cli", "serve")
-        self.server = self._run(self._servers, line, variables(self.settings), "server")
+        self.server = self._run(self._servers, line, environment(self.settings), "server")
         deadline = time.monotonic() + START_SECONDS
         with self.client() as client:
             while not self.stop and not client.healthz():
@@ -145,7 +145,7 @@ class Team:
             raise errors.HpoError(f"The server ended (exit code {code}), so all ended.{log}")
 
     def _start_worker(self, number: int) -> Popen[bytes]:
-        given = server.server_variables(self.url, self.settings.token_value)
+        given = {**environment(self.settings), "HPO_URL": self.url}
         return self._run(self._crew, self.worker, given, f"worker-{number}")
 
     def _run(
@@ -157,12 +157,17 @@ class Team:
             return group.start(line, given, log)
 
 
-def variables(settings: Settings) -> dict[str, str]:
-    """The settings as the environment of a server, where no other user can read them."""
+def environment(settings: Settings) -> dict[str, str]:
+    """Our environment with these settings, and no others, in it.
+
+    The token goes this way and not as an option, since others can read command lines.
+    """
     given = settings.model_dump(exclude={"token"}, exclude_none=True)
     if settings.token_value:
         given["token"] = settings.token_value
-    return {f"HPO_{name.upper()}": str(value) for name, value in given.items()}
+    names = {f"HPO_{name.upper()}" for name in Settings.model_fields}
+    ours = {name: value for name, value in os.environ.items() if name not in names}
+    return ours | {f"HPO_{name.upper()}": str(value) for name, value in given.items()}
 
 
 def free_port() -> int:
