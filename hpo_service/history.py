@@ -91,12 +91,12 @@ def frozen(row: Trial, curve: Sequence[Report]) -> FrozenTrial:
         distributions=distributions,
         user_attrs=dict(row.user_attrs),
         system_attrs=dict(row.system_attrs),
-        intermediate_values={point.step: number(point.values[0]) for point in curve},
+        intermediate_values={point.step: value_of(point.values[0]) for point in curve},
         trial_id=row.id,
     )
 
 
-def number(stored: float | None) -> float:
+def value_of(stored: float | None) -> float:
     """A stored value: NULL stands for "not finite"."""
     return math.nan if stored is None else stored
 

@@ -153,6 +153,11 @@ def active(space: Space, name: str, params: Params) -> bool:
     )
 
 
+def is_complete(space: Space, params: Params) -> bool:
+    """Whether nothing is left to choose."""
+    return all(name in params for name in order(space) if active(space, name, params))
+
+
 def same(one: protocol.ParamValue, other: protocol.ParamValue) -> bool:
     """Equality, but for the rounding of floats that were reached by steps."""
     if isinstance(one, int | float) and isinstance(other, int | float):

@@ -1,0 +1,83 @@
+"""A study in memory, as samplers and pruners see it: for one question, then forgotten."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Container, Iterable
+from typing import Any
+
+import optuna
+from optuna.pruners import BasePruner, NopPruner
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.storages import InMemoryStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from hpo_service import history
+from hpo_service.tables import Study
+
+
+class View(InMemoryStorage):
+    """Reads come from `trials`; attributes that are set are noted, to be stored by the caller.
+
+    Of Optuna's storage only what samplers and pruners use is there.
+    """
+
+    def __init__(self, study: Study, trials: Iterable[FrozenTrial]) -> None:
+        super().__init__()
+        self.study = study
+        self.trials = {trial._trial_id: trial for trial in trials}
+        self.trial_attrs: dict[int, dict[str, Any]] = {}
+        self.study_attrs: dict[str, Any] = {}
+
+    def optuna_study(
+        self, sampler: BaseSampler | None = None, pruner: BasePruner | None = None
+    ) -> optuna.Study:
+        """What samplers and pruners are handed."""
+        return optuna.Study(
+            self.study.name, self, sampler or RandomSampler(), pruner or NopPruner()
+        )
+
+    def with_curve(self, trial_id: int, curve: dict[int, float]) -> FrozenTrial:
+        """The trial with these intermediate values, here from now on."""
+        trial = copy.copy(self.trials[trial_id])
+        trial.intermediate_values = curve
+        self.trials[trial_id] = trial
+        return trial
+
+    def get_study_id_from_name(self, study_name: str) -> int:
+        return self.study.id
+
+    def get_study_name_from_id(self, study_id: int) -> str:
+        return self.study.name
+
+    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
+        return history.directions(self.study)
+
+    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
+        return dict(self.study.user_attrs)
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        return {**self.study.system_attrs, **self.study_attrs}
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        return self.trials[trial_id]
+
+    def get_all_trials(
+        self,
+        study_id: int,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+    ) -> list[FrozenTrial]:
+        chosen = [t for t in self.trials.values() if states is None or t.state in states]
+        return copy.deepcopy(chosen) if deepcopy else chosen
+
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
+        self.study_attrs[key] = value
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        self.trial_attrs.setdefault(trial_id, {})[key] = value
+        if trial_id in self.trials:  # not the one that is being proposed
+            trial = copy.copy(self.trials[trial_id])
+            trial.system_attrs = trial.system_attrs | {key: value}
+            self.trials[trial_id] = trial
