@@ -59,6 +59,11 @@ class Storage(BaseStorage):
         # The first distribution of each parameter, which all later ones must be compatible with.
         self._first: dict[tuple[int, str], BaseDistribution] = {}
 
+    @property
+    def database(self) -> Database:
+        """The tables behind it, for what Optuna's contract has no words for."""
+        return self._database
+
     def __getstate__(self) -> str:
         return self._database.url.render_as_string(hide_password=False)
 
