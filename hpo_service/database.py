@@ -27,6 +27,8 @@ RETRIES = 5
 RETRY_SECONDS = 0.02
 # serialization_failure, deadlock_detected, lock_not_available
 TRANSIENT_SQLSTATES = ("40001", "40P01", "55P03")
+DATABASE_URL = "HPO_DATABASE_URL"
+USABLE_URLS = "must be `sqlite:///<file>` or `postgresql://user@host/database`"
 POSTGRES_OPTIONS = (
     "-c timezone=UTC -c lock_timeout=2s -c statement_timeout=15s "
     "-c idle_in_transaction_session_timeout=30s"
@@ -106,15 +108,16 @@ class Collision(errors.Unavailable):
 
 def normal_url(url: str) -> URL:
     """The URL with the driver we ship (psycopg 3) for PostgreSQL; refuses other databases."""
-    parsed = make_url(url)
-    backend = parsed.get_backend_name()
+    try:
+        parsed = make_url(url)
+        backend = parsed.get_backend_name()
+    except (exc.ArgumentError, ValueError):
+        raise errors.invalid(DATABASE_URL, USABLE_URLS) from None
     if backend == "sqlite" and parsed.database not in (None, "", ":memory:"):
         return parsed
     if backend in ("postgresql", "postgres"):
         return parsed.set(drivername="postgresql+psycopg")
-    raise errors.invalid(
-        "HPO_DATABASE_URL", "must be `sqlite:///<file>` or `postgresql://user@host/database`"
-    )
+    raise errors.invalid(DATABASE_URL, USABLE_URLS)
 
 
 @contextmanager

@@ -31,9 +31,17 @@ class Limits:
         body = _Body(receive, limit)
         try:
             _check_headers(Headers(scope=scope), limit)
-            await self.app(scope, body.receive, send)
         except errors.HpoError as error:
             await _answer(error, send)
+            return
+
+        async def send_unless_exceeded(message: Message) -> None:
+            if not body.exceeded:
+                await send(message)
+
+        await self.app(scope, body.receive, send_unless_exceeded)
+        if body.exceeded:  # whatever the app made of a body that broke off
+            await _answer(_too_large(limit), send)
 
 
 class _Body:
@@ -41,19 +49,25 @@ class _Body:
 
     def __init__(self, receive: Receive, limit: int) -> None:
         self._receive, self._limit, self._seen = receive, limit, 0
+        self.exceeded = False
 
     async def receive(self) -> Message:
         message = await self._receive()
         self._seen += len(message.get("body", b""))
         if self._seen > self._limit:
-            raise errors.TooLarge(f"The body has more than {self._limit} bytes: send less at once.")
+            self.exceeded = True
+            raise _too_large(self._limit)
         return message
+
+
+def _too_large(limit: int) -> errors.TooLarge:
+    return errors.TooLarge(f"The body has more than {limit} bytes: send less at once.")
 
 
 def _check_headers(headers: Headers, limit: int) -> None:
     length = headers.get("content-length", "0")
     if length.isdigit() and int(length) > limit:
-        raise errors.TooLarge(f"The body has more than {limit} bytes: send less at once.")
+        raise _too_large(limit)
     if headers.get("content-encoding", "identity") != "identity":
         raise errors.UnsupportedMediaType("Send the body without a Content-Encoding.")
     has_body = length not in ("", "0") or "transfer-encoding" in headers

@@ -51,8 +51,6 @@ def _plan_train(
     session: Session, blobs: Blobs, spec: protocol.StudySpec, objective: protocol.TrainObjective
 ) -> Plan:
     family = _family(objective.model)
-    # Fixed and searched parameters are judged before the data: the cheap check comes first.
-    searched = _search_space(spec, objective, family)
     prepared = datasets.prepare(
         session, blobs, objective.dataset, objective.holdout, objective.validation
     )
@@ -62,6 +60,7 @@ def _plan_train(
             "objective.model",
             f"{family.name} does {' and '.join(family.tasks)}, but {objective.dataset} is {task}",
         )
+    searched = _search_space(spec, objective, family)
     metrics = objective.metrics or [_default_metric(task)]
     directions = [_metric(f"objective.metrics.{i}", m, task) for i, m in enumerate(metrics)]
     for i, name in enumerate(objective.record):

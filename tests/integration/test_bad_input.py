@@ -83,7 +83,7 @@ SPECS: list[tuple[dict[str, Any], str]] = [
         "search_space.hidden_layers.high",
     ),
     (changed("sampler", {"name": "no-such"}), "sampler.name"),
-    (changed("sampler", {"name": "grid"}), "sampler.points"),
+    (changed("sampler", {"name": "grid"}), "search_space.learning_rate"),
     (changed("sampler", {"name": "grid", "points": {"learning_rate": 10**12}}), "sampler.points"),
     (changed("sampler", {"name": "grid", "points": {"no_such": 3}}), "sampler.points"),
     (changed("sampler", {"name": "tpe", "no_such": 3}), "sampler.no_such"),
@@ -289,7 +289,7 @@ def test_an_artifact_name_is_a_label_and_never_a_path(api: Api, name: str) -> No
     api.external()
     lease = api.leased()
     answer = api.http.put(f"/v1/leases/{lease['lease_id']}/artifacts/{name}", content=b"x")
-    assert answer.status_code in (404, 405, 422)
+    assert 400 <= answer.status_code < 500
 
 
 @pytest.mark.parametrize(
