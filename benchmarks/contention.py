@@ -11,13 +11,16 @@ usage: python -m benchmarks.contention [--quick] [--database-url URL]
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import random
+import statistics
 import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import httpx
@@ -74,11 +77,11 @@ def create(http: httpx.Client, name: str, sampler: str, trials: int) -> None:
     http.post("/v1/studies", json=spec).raise_for_status()
 
 
-def work(url: str, study: str, until: Callable[[], bool]) -> None:
-    """Lease and tell until the study has ended or `until` says so."""
+def work(url: str, study: str, end: float) -> None:
+    """Lease and tell until the study has ended, or `end` of the monotonic clock."""
     lease_id = str(uuid.uuid4())
     with httpx.Client(base_url=url, timeout=60) as http:
-        while not until():
+        while time.monotonic() < end:
             body = {"worker": "bench", "lease_ids": [lease_id], "study": study}
             answer = http.post("/v1/leases", json=body | {"objectives": ["external"]})
             answer.raise_for_status()
@@ -93,31 +96,37 @@ def work(url: str, study: str, until: Callable[[], bool]) -> None:
                 lease_id = str(uuid.uuid4())
 
 
-def crowd(url: str, study: str, clients: int, until: Callable[[], bool]) -> list[threading.Thread]:
-    threads = [threading.Thread(target=work, args=(url, study, until)) for _ in range(clients)]
+def clients(url: str, study: str, number: int, end: float) -> None:
+    threads = [threading.Thread(target=work, args=(url, study, end)) for _ in range(number)]
     for thread in threads:
         thread.start()
-    return threads
+    for thread in threads:
+        thread.join()
+
+
+def crowd(url: str, study: str, number: int, seconds: float) -> SpawnProcess:
+    """The clients, in a process of their own: the server's has the server to itself."""
+    spawn = multiprocessing.get_context("spawn")
+    process = spawn.Process(target=clients, args=(url, study, number, time.monotonic() + seconds))
+    process.start()
+    return process
 
 
 def heartbeats(database_url: str | None, seconds: float) -> None:
-    stop = threading.Event()
     with server(database_url) as (url, _), httpx.Client(base_url=url, timeout=60) as http:
-        create(http, f"gp-{uuid.uuid4().hex[:6]}", "gp", 1_000_000)
-        study = http.get("/v1/studies").json()["studies"][0]["name"]
-        threads = crowd(url, study, 64, stop.is_set)
-        took, end = [], time.monotonic() + seconds
-        while time.monotonic() < end:
+        name = f"gp-{uuid.uuid4().hex[:6]}"
+        create(http, name, "gp", 1_000_000)
+        asking = crowd(url, name, 64, seconds)
+        took = []
+        while asking.is_alive():
             begun = time.perf_counter()
             http.put("/v1/workers/pulse", json={"lease_ids": []}).raise_for_status()
             took.append(time.perf_counter() - begun)
             time.sleep(0.05)
-        trials = http.get(f"/v1/studies/{study}").json()["n_trials"]
-        stop.set()
-        for thread in threads:
-            thread.join()
+        trials = http.get(f"/v1/studies/{name}").json()["n_trials"]
     case = f"longest heartbeat, 64 clients on a GP study ({trials} trials, {len(took)} beats)"
     emit("contention", case, "s", max(took), target="<= 1 s", met=max(took) <= 1)
+    emit("contention", f"{case}: median", "s", statistics.median(took))
 
 
 def samples(database_url: str | None, trials: int) -> None:
@@ -125,8 +134,7 @@ def samples(database_url: str | None, trials: int) -> None:
         name = f"tpe-{uuid.uuid4().hex[:6]}"
         create(http, name, "tpe", trials)
         begun = time.perf_counter()
-        for thread in crowd(url, name, 16, lambda: False):
-            thread.join()
+        crowd(url, name, 16, 600).join()
         seconds = time.perf_counter() - begun
         ended = http.get(f"/v1/studies/{name}").json()
         assert ended["n_trials"] == ended["counts"]["complete"] == trials, ended
