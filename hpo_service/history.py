@@ -84,7 +84,8 @@ def frozen(row: Trial, curve: Sequence[Report]) -> FrozenTrial:
         number=row.number or 0,
         state=STATES[row.state],
         value=None,
-        values=row.values,
+        # JSON writes some floats as whole numbers, of which NumPy makes integer arrays.
+        values=None if row.values is None else [float(value) for value in row.values],
         datetime_start=local(row.started_at),
         datetime_complete=local(row.ended_at),
         params={name: v for name, v in row.params.items() if name in distributions},
@@ -98,7 +99,7 @@ def frozen(row: Trial, curve: Sequence[Report]) -> FrozenTrial:
 
 def value_of(stored: float | None) -> float:
     """A stored value: NULL stands for "not finite"."""
-    return math.nan if stored is None else stored
+    return math.nan if stored is None else float(stored)
 
 
 def directions(study: Study) -> list[StudyDirection]:

@@ -315,7 +315,7 @@ def _pruned_at(session: Session, trial_ids: set[int]) -> dict[int, int]:
         .where(Report.trial_id.in_(trial_ids), Report.action == "prune")
         .group_by(Report.trial_id)
     )
-    return dict(session.execute(query).tuples().all())
+    return dict(session.execute(query).all())
 
 
 def _pruner(study: Study) -> BasePruner | None:
