@@ -1,0 +1,131 @@
+"""What a finished study of real workers can be trusted with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import TrialState
+from safetensors.numpy import load_file
+
+from hpo_service import protocol
+from hpo_service.database import Database
+from hpo_service.storage import Storage
+from tests.acceptance.conftest import Fleet, wait_for
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def spec(name: str, **more: Any) -> protocol.StudySpec:
+    given = {
+        "name": name,
+        "objective": {
+            "kind": "train",
+            "model": "mlp",
+            "dataset": "wine",
+            "params": {"epochs": 8},
+            "validation": {"folds": 3},
+        },
+        "pruner": {"name": "asha"},
+        "budget": {"trials": 8},
+    }
+    return protocol.StudySpec.model_validate(given | more)
+
+
+def history(fleet: Fleet, study: str) -> list[Any]:
+    """Parameters, state and curve of each trial."""
+    return [
+        (
+            trial.params,
+            trial.state,
+            trial.values,
+            [(p.step, p.values, p.action) for p in fleet.client.curve(study, number).points],
+        )
+        for number, trial in enumerate(fleet.client.trials(study, limit=500).trials)
+    ]
+
+
+def rows(path: Path) -> set[bytes]:
+    return {row.tobytes() for row in load_file(path)["numeric"]}
+
+
+def test_one_worker_repeats_a_study_exactly(fleet: Fleet) -> None:
+    fleet.serve()
+    fleet.client.create_study(spec("first"))
+    fleet.client.create_study(spec("second"))
+    for name in ("first", "second"):
+        assert fleet.work("--study", name, "--once").wait(120) == 0
+        assert fleet.finished(name)
+    assert history(fleet, "first") == history(fleet, "second")
+
+
+def test_no_cache_of_a_worker_holds_a_held_out_row(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.serve()
+    study = fleet.client.create_study(spec("held-out"))
+    assert fleet.work("--study", "held-out", "--once").wait(120) == 0
+    blobs = {p.name: p for p in (tmp_path / "data" / "sha256").rglob("*") if p.is_file()}
+    stored = [p for p in blobs.values() if b'"numeric"' in p.read_bytes()[:4096]]
+    parts = {len(rows(p)): rows(p) for p in stored}
+    search, held_out = parts[max(parts)], parts[min(parts)]
+    assert len(held_out) == round(0.2 * 178)
+    assert not search & held_out
+    cached = [p for p in (tmp_path / "cache").rglob("*") if p.is_file()]
+    assert cached
+    for row in held_out:
+        assert not any(row in p.read_bytes() for p in cached)
+    assert fleet.client.final(study.name).winner is not None
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_optuna_reads_a_finished_study(fleet: Fleet, database_url: str) -> None:
+    fleet.serve()
+    fleet.client.create_study(spec("bridge"))
+    assert fleet.work("--study", "bridge", "--once").wait(120) == 0
+    database = Database(database_url)
+    loaded = optuna.load_study(study_name="bridge", storage=Storage(database))
+    assert len(loaded.trials) == 8
+    assert loaded.best_value == fleet.client.best("bridge")[0].values[0]
+    axes = optuna.visualization.matplotlib.plot_optimization_history(loaded)
+    drawn = axes.collections[0].get_offsets()
+    assert len(drawn) == len(loaded.get_trials(states=[TrialState.COMPLETE]))
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("model", "dataset", "name", "low", "high", "best", "at"),
+    [
+        ("logistic_regression", "wine", "C", 1e-4, 1e4, 0.9943, -1.25),
+        ("ridge", "diabetes", "alpha", 1e-4, 1e4, 0.4896, 0.25),
+    ],
+)
+def test_a_grid_over_a_deterministic_model_gives_the_known_answer(
+    fleet: Fleet,
+    model: str,
+    dataset: str,
+    name: str,
+    low: float,
+    high: float,
+    best: float,
+    at: float,
+) -> None:
+    fleet.serve()
+    study = protocol.StudySpec.model_validate(
+        {
+            "name": "grid",
+            "objective": {"kind": "train", "model": model, "dataset": dataset, "holdout": 0},
+            "search_space": {name: {"type": "float", "low": low, "high": high, "log": True}},
+            "sampler": {"name": "grid", "points": {name: 33}},
+            "budget": {"trials": 40},
+        }
+    )
+    fleet.client.create_study(study)
+    fleet.work("--study", "grid")
+    wait_for(lambda: fleet.finished("grid"))
+    ended = fleet.client.study("grid")
+    assert (ended.n_trials, ended.ended_by) == (33, "space")
+    (winner,) = fleet.client.best("grid")
+    assert round(winner.values[0], 4) == best
+    assert np.log10(float(winner.params[name])) == pytest.approx(at, abs=1e-9)  # type: ignore[arg-type]
