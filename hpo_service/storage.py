@@ -14,7 +14,7 @@ import math
 import threading
 import uuid
 import weakref
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -103,18 +103,10 @@ class Storage(BaseStorage):
             self._histories.pop(study_id, None)
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
-        def change(session: WriteSession, _now: datetime) -> None:
-            study = _study(session, study_id, lock=True)
-            study.user_attrs = study.user_attrs | {key: value}
-
-        self._database.transact(change)
+        self._note("user_attrs", key, value, lambda s: _study(s, study_id, lock=True))
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
-        def change(session: WriteSession, _now: datetime) -> None:
-            study = _study(session, study_id, lock=True)
-            study.system_attrs = study.system_attrs | {key: value}
-
-        self._database.transact(change)
+        self._note("system_attrs", key, value, lambda s: _study(s, study_id, lock=True))
 
     def get_study_id_from_name(self, study_name: str) -> int:
         with self._database.read() as session:
@@ -212,16 +204,17 @@ class Storage(BaseStorage):
         self._database.transact(change)
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
-        def change(session: WriteSession, _now: datetime) -> None:
-            trial = _writable(session, trial_id)
-            trial.user_attrs = trial.user_attrs | {key: value}
-
-        self._database.transact(change)
+        self._note("user_attrs", key, value, lambda s: _writable(s, trial_id))
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        self._note("system_attrs", key, value, lambda s: _writable(s, trial_id))
+
+    def _note(
+        self, column: str, key: str, value: Any, locked: Callable[[WriteSession], Study | Trial]
+    ) -> None:
         def change(session: WriteSession, _now: datetime) -> None:
-            trial = _writable(session, trial_id)
-            trial.system_attrs = trial.system_attrs | {key: value}
+            row = locked(session)
+            setattr(row, column, getattr(row, column) | {key: value})
 
         self._database.transact(change)
 

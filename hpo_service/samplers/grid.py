@@ -43,13 +43,10 @@ MAX_POINTS = 10_000
 class GridOptions(Options):
     """Every combination once, in a fixed order; a float range needs a step or `points`."""
 
-    points: Annotated[
-        dict[str, Annotated[int, Field(ge=2, le=MAX_POINTS)]],
-        Field(
-            default_factory=dict,
-            description="How many values of a range: evenly spaced, both ends, in log for log.",
-        ),
-    ]
+    points: dict[str, Annotated[int, Field(ge=2, le=MAX_POINTS)]] = Field(
+        default_factory=dict,
+        description="How many values of a range: evenly spaced, both ends, in log for log.",
+    )
 
 
 class GridSampler(BaseSampler):

@@ -87,7 +87,7 @@ def space_of(**given: Any) -> space.Space:
     return searched
 
 
-def range_of(low: float, high: float, **more: Any) -> dict[str, Any]:
+def range_of(low: Any, high: Any, **more: Any) -> dict[str, Any]:
     kind = "float" if isinstance(low, float) else "int"
     return {"type": kind, "low": low, "high": high} | more
 
