@@ -61,7 +61,7 @@ MLP = Family(
     network=True,
     default_space={
         "hidden_layers": IntRange(type="int", low=1, high=3),
-        "hidden_units": IntRange(type="int", low=16, high=256, log=True),
+        "hidden_units": IntRange(type="int", low=32, high=256, log=True),
         "activation": Choice(
             type="categorical", choices=["relu", "leaky_relu", "prelu", "swish", "tanh", "sigmoid"]
         ),
@@ -71,7 +71,7 @@ MLP = Family(
         ),
         "optimizer": Choice(type="categorical", choices=["sgd", "adam", "rmsprop"]),
         "momentum": FloatRange(
-            type="float", low=0.0, high=0.99, when={"optimizer": ["sgd", "rmsprop"]}
+            type="float", low=0.0, high=0.98, when={"optimizer": ["sgd", "rmsprop"]}
         ),
         "learning_rate": FloatRange(type="float", low=3e-4, high=0.1, log=True),
         "batch_size": Choice(type="categorical", choices=[32, 64, 128]),

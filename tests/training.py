@@ -1,0 +1,127 @@
+"""What the tests of training share: small data, blobs, leases, a channel that remembers."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import save
+from sklearn import datasets
+
+from hpo_service import catalog, protocol
+from workers.data.dataset import Dataset
+from workers.data.folds import splits
+from workers.data.parts import Table, split
+from workers.models import MODELS, NetworkModel
+from workers.training import seeding
+from workers.training.lanes import Lane, Lanes
+
+CPU = torch.device("cpu")
+
+
+def bundled(name: str) -> Dataset:
+    """A data set of scikit-learn, rows in its order."""
+    found = getattr(datasets, f"load_{name}")()
+    columns = [protocol.Column(name=str(at), kind="numeric") for at in range(found.data.shape[1])]
+    classes = [] if name == "diabetes" else [str(each) for each in found.target_names]
+    schema = protocol.DatasetSchema(
+        task="classification" if classes else "regression",
+        rows=len(found.data),
+        columns=columns,
+        target=["target"],
+        classes=classes,
+    )
+    target = found.target if classes else found.target[:, None]
+    return Dataset(schema, found.data, np.empty((len(target), 0), dtype=np.int64), target)
+
+
+def small(task: protocol.Task, rows: int = 43, seed: int = 0) -> Dataset:
+    """Made-up rows that can be learned, a number that folds do not divide."""
+    rng = np.random.default_rng(seed)
+    numeric = rng.standard_normal((rows, 5))
+    signal = numeric @ rng.standard_normal((5, 3))
+    classes = ["a", "b", "c"] if task == "classification" else []
+    schema = protocol.DatasetSchema(
+        task=task,
+        rows=rows,
+        columns=[protocol.Column(name=str(at), kind="numeric") for at in range(5)],
+        target=["target"],
+        classes=classes,
+    )
+    target = signal.argmax(1) if classes else 40 + 7 * signal[:, :1]
+    return Dataset(schema, numeric, np.empty((rows, 0), dtype=np.int64), target)
+
+
+def blob(data: Dataset, path: Path, rows: slice = slice(None)) -> Path:
+    """The rows as the server stores them."""
+    schema = data.schema.model_copy(update={"rows": len(data.target[rows])})
+    target = data.target if data.schema.classes else data.target[:, 0]
+    arrays = {
+        "numeric": data.numeric[rows],
+        "categorical": data.categorical[rows].astype(np.int32),
+        "target": target[rows],
+    }
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    path.write_bytes(save(arrays, metadata={"schema": schema.model_dump_json()}))
+    return path
+
+
+def table(data: Dataset, folds: int = 3, dtype: torch.dtype = torch.float64) -> Table:
+    """The folds of a data set as tensors."""
+    validation = protocol.Validation(folds=folds)
+    return Table.of(data.schema, split(data, splits(data, validation, 0)), dtype, CPU)
+
+
+def lanes(rows: Table, family: str, settings: list[tuple[dict[str, Any], int, int]]) -> Lanes:
+    """Lanes of (params, part, seed)."""
+    model, declared = MODELS[family], catalog.FAMILIES[family]
+    assert isinstance(model, NetworkModel)
+    made = [
+        Lane(catalog.settings_of(declared, params), part, seeding.generator(seed, 0, part))
+        for params, part, seed in settings
+    ]
+    return Lanes(model, made, rows)
+
+
+def lease(model: str, params: dict[str, Any] | None = None, **changes: Any) -> protocol.TrialLease:
+    """A lease of a search trial; `metrics`, `record`, `folds` go into its objective."""
+    objective = protocol.TrainObjective(
+        kind="train",
+        model=model,
+        dataset="data",
+        metrics=changes.pop("metrics", None),
+        record=changes.pop("record", []),
+        validation=protocol.Validation(folds=changes.pop("folds", 5)),
+    )
+    told = {"study_id": 1, "study": "s", "trial_id": 1, "number": 0, "kind": "search"}
+    told |= {"attempt": 1, "ttl": 30.0, "seed": 0, "study_seed": 0, "model": model}
+    told |= {"lease_id": str(uuid.uuid4()), "params": params or {}, "objective": objective}
+    return protocol.TrialLease.model_validate(told | changes)
+
+
+@dataclass
+class Channel:
+    """Remembers what was sent; `decisions` are those that arrive after a step of a lease."""
+
+    decisions: dict[tuple[str, int], protocol.Decision] = field(default_factory=dict)
+    reports: dict[str, list[protocol.Report]] = field(default_factory=dict)
+    tells: dict[str, protocol.Tell] = field(default_factory=dict)
+    artifacts: dict[str, bytes] = field(default_factory=dict)
+
+    def report(self, report: protocol.Report) -> None:
+        self.reports.setdefault(report.lease_id, []).append(report)
+
+    def decision(self, lease_id: str) -> protocol.Decision | None:
+        return self.decisions.get((lease_id, len(self.reports[lease_id])))
+
+    def tell(self, lease_id: str, tell: protocol.Tell) -> None:
+        assert lease_id not in self.tells, "told twice"
+        self.tells[lease_id] = tell
+
+    def artifact(self, lease_id: str, name: str, data: bytes) -> None:
+        assert lease_id not in self.tells, "stored after the tell"
+        self.artifacts[name] = data
