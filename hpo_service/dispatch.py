@@ -88,20 +88,29 @@ class _Granting:
         self.service.database.transact(self._claim)
         if self._missing():
             self._sample(manual_only=False)
+            self.service.database.transact(self._settle)
         return answer(self.service, self.request, self.token)
 
     def _missing(self) -> list[str]:
         """The ids that hold nothing yet."""
         with self.service.database.read() as session:
-            held = leases.live(session, self.request.lease_ids, self.token)
+            return self._missing_in(session)
+
+    def _missing_in(self, session: Session) -> list[str]:
+        held = leases.live(session, self.request.lease_ids, self.token)
         return [i for i in self.request.lease_ids if i not in held]
 
     def _claim(self, session: WriteSession, now: datetime) -> None:
         if self.expired:
             leases.fail_poisoned(session, now, self.study_id)
-        held = leases.live(session, self.request.lease_ids, self.token)
-        free = [i for i in self.request.lease_ids if i not in held]
+        free = self._missing_in(session)
         leases.claim(session, now, self.study_id, free, self.grant, expired=self.expired)
+
+    def _settle(self, session: WriteSession, now: datetime) -> None:
+        """End a study whose last trial was ended by an Optuna client, past our own calls."""
+        study = session.get(Study, self.study_id)
+        if study is not None and self._missing_in(session) and not studies.is_open(study):
+            studies.settle(session, now, studies.lock(session, self.study_id))
 
     def _sample(self, *, manual_only: bool) -> None:
         with self.service.searches.turn(self.study_id) as search:
@@ -219,7 +228,7 @@ def build(session: Session, service: Service, trial: Trial) -> protocol.TrialLea
         study=study.name,
         trial_id=trial.id,
         number=trial.number,
-        kind=trial.kind,  # type: ignore[arg-type]
+        kind=trial.kind,
         attempt=trial.attempt,
         ttl=service.settings.lease_ttl,
         model=model,

@@ -23,6 +23,8 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
+from hpo_service import protocol
+
 Json = Any
 
 
@@ -82,8 +84,8 @@ class Study(Base):
     kind: Mapped[str] = mapped_column(String(20))  # train | external
     spec: Mapped[Json | None] = mapped_column(JsonText)
     directions: Mapped[Json] = mapped_column(JsonText)
-    state: Mapped[str] = mapped_column(String(20), index=True)
-    ended_by: Mapped[str | None] = mapped_column(String(20))
+    state: Mapped[protocol.StudyState] = mapped_column(String(20), index=True)
+    ended_by: Mapped[protocol.EndedBy | None] = mapped_column(String(20))
     seed: Mapped[int]
     # The next number. Raised by each insert of a numbered trial, which so takes the row's lock.
     n_trials: Mapped[int] = mapped_column(default=0)
@@ -117,9 +119,9 @@ class Trial(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     study_id: Mapped[int] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"))
-    kind: Mapped[str] = mapped_column(String(20))  # search | baseline | confirm | final
+    kind: Mapped[protocol.TrialKind] = mapped_column(String(20))
     number: Mapped[int | None]
-    state: Mapped[str] = mapped_column(String(20))
+    state: Mapped[protocol.TrialState] = mapped_column(String(20))
     # Baseline, confirm and final rows: the family to run; NULL means the study's own.
     model: Mapped[str | None] = mapped_column(String(100))
     params: Mapped[Json] = mapped_column(JsonText, default=dict)
@@ -182,7 +184,7 @@ class Report(Base):
     folds: Mapped[Json] = mapped_column(JsonText, default=list)
     metrics: Mapped[Json] = mapped_column(JsonText, default=dict)
     # The decision made on it, once: continue | prune | stop.
-    action: Mapped[str] = mapped_column(String(10), default="continue")
+    action: Mapped[protocol.Action] = mapped_column(String(10), default="continue")
     created_at: Mapped[datetime]
 
 

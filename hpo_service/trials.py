@@ -7,7 +7,7 @@ from typing import Literal
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
-from hpo_service import errors
+from hpo_service import errors, protocol
 from hpo_service.tables import Trial
 
 Sort = Literal["number", "value", "state", "started_at", "ended_at"]
@@ -30,8 +30,8 @@ def get(session: Session, study_id: int, number: int) -> Trial:
 def page(
     session: Session,
     study_id: int,
-    kind: str,
-    states: list[str] | None,
+    kind: protocol.TrialKind,
+    states: list[protocol.TrialState] | None,
     sort: Sort,
     descending: bool,
     limit: int,
@@ -52,7 +52,7 @@ def page(
 
 
 def _by_value(
-    session: Session, query: Select[tuple[Trial]], descending: bool, limit: int, after: int
+    session: Session, query: Select[Trial], descending: bool, limit: int, after: int
 ) -> tuple[list[Trial], bool]:
     # Values are JSON text, the same on both databases, so the order is made here.
     found = session.execute(query.with_only_columns(Trial.id, Trial.values)).all()

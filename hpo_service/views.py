@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Sequence
 
 from sqlalchemy import select
@@ -26,8 +27,8 @@ def many_studies(session: Session, rows: Sequence[Study]) -> list[protocol.Study
         protocol.Study(
             id=row.id,
             name=row.name,
-            state=row.state,  # type: ignore[arg-type]
-            ended_by=row.ended_by,  # type: ignore[arg-type]
+            state=row.state,
+            ended_by=row.ended_by,
             directions=row.directions,
             n_trials=row.n_trials,
             budget_trials=row.budget_trials,
@@ -83,8 +84,8 @@ def trial(row: Trial, worker: str | None = None) -> protocol.Trial:
     return protocol.Trial(
         id=row.id,
         number=row.number,
-        kind=row.kind,  # type: ignore[arg-type]
-        state=row.state,  # type: ignore[arg-type]
+        kind=row.kind,
+        state=row.state,
         params=row.params,
         values=_finite(row.values),
         metrics=row.metrics,
@@ -102,7 +103,7 @@ def trial(row: Trial, worker: str | None = None) -> protocol.Trial:
 
 def _finite(values: list[float] | None) -> list[float] | None:
     """JSON bodies hold no Infinity, which an Optuna client may have stored."""
-    if values is None or any(v is None or v - v != 0 for v in values):
+    if values is None or not all(math.isfinite(v) for v in values):
         return None
     return values
 
@@ -111,10 +112,10 @@ def point(row: Report) -> protocol.Point:
     return protocol.Point(
         step=row.step,
         attempt=row.attempt,
-        values=[v if v is not None and v - v == 0 else None for v in row.values],
+        values=[v if v is not None and math.isfinite(v) else None for v in row.values],
         folds=row.folds,
         metrics=row.metrics,
-        action=row.action,  # type: ignore[arg-type]
+        action=row.action,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from alembic import context
 from sqlalchemy import Connection
 
@@ -10,7 +12,7 @@ from hpo_service.settings import Settings
 from hpo_service.tables import Base, JsonText, UtcDateTime
 
 
-def render_item(kind: str, item: object, _context: object) -> str | bool:
+def render_item(kind: str, item: object, _context: object) -> str | Literal[False]:
     """Write our types into migrations as what they are in SQL."""
     if kind == "type" and isinstance(item, JsonText):
         return "sa.Text()"

@@ -24,7 +24,7 @@ ArtifactKey = Annotated[protocol.ArtifactName, Path(description="A label: letter
 
 
 @router.get("/blobs/{sha256}", response_class=FileResponse)
-def blob(
+def read_data(
     sha256: Annotated[protocol.Sha256, Path(description="As a lease names it.")],
     service: ServiceDep,
     token: CallerDep,
@@ -39,7 +39,7 @@ def blob(
 
 
 @router.put("/leases/{lease_id}/artifacts/{name}", status_code=201, openapi_extra=RAW_BODY)
-def put(
+def store_artifact(
     lease_id: LeaseKey, name: ArtifactKey, body: UploadDep, service: ServiceDep, token: CallerDep
 ) -> protocol.Artifact:
     """Store a file of the attempt; the same bytes again change nothing."""
@@ -52,7 +52,7 @@ def put(
 
 
 @router.get("/leases/{lease_id}/artifacts/{name}", response_class=FileResponse)
-def get(
+def read_artifact(
     lease_id: LeaseKey, name: ArtifactKey, service: ServiceDep, token: CallerDep
 ) -> FileResponse:
     """A file of the lease's trial, from this attempt or the newest one before it."""
@@ -62,7 +62,7 @@ def get(
 
 
 @router.get("/studies/{study}/model", response_class=FileResponse, tags=["results"])
-def model(study: StudyKey, service: ServiceDep) -> FileResponse:
+def final_model(study: StudyKey, service: ServiceDep) -> FileResponse:
     """The winner refitted on the whole search part, as a safetensors file."""
     with service.database.read() as session:
         row = studies.get(session, study)

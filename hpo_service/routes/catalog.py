@@ -46,7 +46,7 @@ class Catalog(Model):
 
 
 @router.get("/catalog", response_model_exclude_none=True)
-def show() -> Catalog:
+def show_catalog() -> Catalog:
     """Model families, metrics, samplers and pruners."""
     return Catalog(
         families=[_family(family) for family in catalog.FAMILIES.values()],

@@ -25,14 +25,14 @@ CSV_BODY = {
 
 
 @router.get("")
-def listing(service: ServiceDep) -> protocol.Datasets:
+def list_datasets(service: ServiceDep) -> protocol.Datasets:
     """All data sets, built-in and uploaded."""
     with service.database.read() as session:
         return protocol.Datasets(datasets=datasets.listing(session))
 
 
 @router.post("", status_code=201, openapi_extra=CSV_BODY)
-def add(
+def add_dataset(
     name: Annotated[protocol.Name, Query(description="What studies will call it.")],
     target: Annotated[
         str, Query(min_length=1, max_length=1000, description="The column to predict.")
@@ -48,7 +48,7 @@ def add(
 
 
 @router.get("/{name}")
-def show(
+def show_dataset(
     name: Annotated[str, Path(max_length=100, description="Name of the data set.")],
     service: ServiceDep,
 ) -> protocol.Dataset:

@@ -56,7 +56,7 @@ async def uploaded(request: Request, service: ServiceDep) -> AsyncIterator[IO[by
                 )
             file.write(chunk)
         file.seek(0)
-        yield file  # type: ignore[misc]  # a SpooledTemporaryFile is an IO[bytes] but for its type
+        yield file
 
 
 UploadDep = Annotated[IO[bytes], Depends(uploaded)]

@@ -47,8 +47,8 @@ TELL = {
 
 
 @router.post("/leases")
-def lease(
-    request: Annotated[protocol.LeaseRequest, Body(openapi_examples=LEASE)],  # type: ignore[arg-type]
+def lease_trials(
+    request: Annotated[protocol.LeaseRequest, Body(openapi_examples=LEASE)],
     service: ServiceDep,
     token: CallerDep,
 ) -> protocol.Leases:
@@ -66,8 +66,8 @@ def lease(
 
 
 @router.post("/reports")
-def report(
-    given: Annotated[protocol.Reports, Body(openapi_examples=REPORT)],  # type: ignore[arg-type]
+def report_epochs(
+    given: Annotated[protocol.Reports, Body(openapi_examples=REPORT)],
     service: ServiceDep,
     token: CallerDep,
 ) -> protocol.Decisions:
@@ -81,9 +81,9 @@ def report(
 
 
 @router.post("/leases/{lease_id}/tell")
-def tell(
+def tell_result(
     lease_id: LeaseKey,
-    told: Annotated[protocol.Tell, Body(openapi_examples=TELL)],  # type: ignore[arg-type]
+    told: Annotated[protocol.Tell, Body(openapi_examples=TELL)],
     service: ServiceDep,
     token: CallerDep,
 ) -> protocol.Told:
@@ -94,6 +94,6 @@ def tell(
 
 
 @router.post("/leases/{lease_id}/release")
-def release(lease_id: LeaseKey, service: ServiceDep, token: CallerDep) -> protocol.Told:
+def release_lease(lease_id: LeaseKey, service: ServiceDep, token: CallerDep) -> protocol.Told:
     """Give the trial back unfinished; it does not count as lost."""
     return service.database.transact(lambda s, now: leases.release(s, now, lease_id, token=token))

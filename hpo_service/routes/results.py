@@ -22,21 +22,21 @@ IMAGES = {200: {"content": {"image/png": IMAGE, "image/svg+xml": IMAGE}}}
 
 
 @router.get("/best")
-def best(study: StudyKey, service: ServiceDep) -> list[protocol.Best]:
+def best_trials(study: StudyKey, service: ServiceDep) -> list[protocol.Best]:
     """The best completed trial; where several metrics are optimised, the Pareto set."""
     with service.database.read() as session:
         return views.best(session, studies.get(session, study))
 
 
 @router.get("/final")
-def result(study: StudyKey, service: ServiceDep) -> protocol.Final:
+def final_result(study: StudyKey, service: ServiceDep) -> protocol.Final:
     """The winner, refitted and scored once on rows the search never saw, beside the baselines."""
     with service.database.read() as session:
         return final.result(session, studies.get(session, study))
 
 
 @router.get("/importances")
-def importances(study: StudyKey, service: ServiceDep) -> protocol.Importances:
+def parameter_importances(study: StudyKey, service: ServiceDep) -> protocol.Importances:
     """How much each parameter mattered (PED-ANOVA, Watanabe et al. 2023)."""
     with service.database.read() as session:
         name = studies.get(session, study).name
@@ -44,7 +44,7 @@ def importances(study: StudyKey, service: ServiceDep) -> protocol.Importances:
 
 
 @router.get("/trials.csv", response_class=PlainTextResponse)
-def trials_csv(study: StudyKey, service: ServiceDep) -> Response:
+def export_trials(study: StudyKey, service: ServiceDep) -> Response:
     """All search trials as CSV."""
     with service.database.read() as session:
         row = studies.get(session, study)
@@ -59,7 +59,7 @@ def trials_csv(study: StudyKey, service: ServiceDep) -> Response:
 
 
 @router.get("/plots/{name}", response_class=Response, responses=IMAGES)  # type: ignore[arg-type]
-def plot(
+def draw_plot(
     study: StudyKey,
     name: PlotName,
     service: ServiceDep,

@@ -62,8 +62,8 @@ PATCHES = {
 
 
 @router.post("", status_code=201)
-def create(
-    spec: Annotated[protocol.StudySpec, Body(openapi_examples=SPECS)],  # type: ignore[arg-type]
+def create_study(
+    spec: Annotated[protocol.StudySpec, Body(openapi_examples=SPECS)],
     service: ServiceDep,
 ) -> protocol.Study:
     """Create a study; it runs as soon as workers ask for trials."""
@@ -76,7 +76,7 @@ def create(
 
 
 @router.get("")
-def listing(service: ServiceDep, limit: Limit = 100, after: After = 0) -> protocol.Studies:
+def list_studies(service: ServiceDep, limit: Limit = 100, after: After = 0) -> protocol.Studies:
     """All studies, the newest first."""
     with service.database.read() as session:
         rows = session.scalars(
@@ -87,16 +87,16 @@ def listing(service: ServiceDep, limit: Limit = 100, after: After = 0) -> protoc
 
 
 @router.get("/{study}")
-def show(study: StudyKey, service: ServiceDep) -> protocol.Study:
+def show_study(study: StudyKey, service: ServiceDep) -> protocol.Study:
     """Its spec, state, counts and best trials so far."""
     with service.database.read() as session:
         return views.study(session, studies.get(session, study))
 
 
 @router.patch("/{study}")
-def patch(
+def change_study(
     study: StudyKey,
-    change: Annotated[protocol.StudyPatch, Body(openapi_examples=PATCHES)],  # type: ignore[arg-type]
+    change: Annotated[protocol.StudyPatch, Body(openapi_examples=PATCHES)],
     service: ServiceDep,
 ) -> protocol.Study:
     """Pause, resume, stop, or give another budget."""
@@ -108,7 +108,7 @@ def patch(
 
 
 @router.delete("/{study}", status_code=204)
-def delete(study: StudyKey, service: ServiceDep) -> None:
+def delete_study(study: StudyKey, service: ServiceDep) -> None:
     """Delete the study with all its trials; workers drop what they hold of it."""
     with service.database.read() as session:
         study_id = studies.get(session, study).id

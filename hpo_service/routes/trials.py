@@ -20,7 +20,7 @@ MANUAL = {
 
 
 @router.get("")
-def listing(
+def list_trials(
     study: StudyKey,
     service: ServiceDep,
     kind: Annotated[protocol.TrialKind, Query(description="Search rows unless said.")] = "search",
@@ -39,9 +39,9 @@ def listing(
 
 
 @router.post("", status_code=201)
-def add(
+def add_trial(
     study: StudyKey,
-    given: Annotated[protocol.ManualTrial, Body(openapi_examples=MANUAL)],  # type: ignore[arg-type]
+    given: Annotated[protocol.ManualTrial, Body(openapi_examples=MANUAL)],
     service: ServiceDep,
 ) -> protocol.Trial:
     """Queue a trial by hand: evaluated exactly once, before sampled ones, within the budget.
@@ -57,7 +57,7 @@ def add(
 
 
 @router.get("/{number}")
-def show(study: StudyKey, number: Number, service: ServiceDep) -> protocol.Trial:
+def show_trial(study: StudyKey, number: Number, service: ServiceDep) -> protocol.Trial:
     """One search trial."""
     with service.database.read() as session:
         row = trials.get(session, studies.get(session, study).id, number)
@@ -65,7 +65,7 @@ def show(study: StudyKey, number: Number, service: ServiceDep) -> protocol.Trial
 
 
 @router.get("/{number}/reports")
-def reports(
+def learning_curve(
     study: StudyKey,
     number: Number,
     service: ServiceDep,
@@ -85,7 +85,7 @@ def reports(
 
 
 @router.post("/{number}/cancel")
-def cancel(study: StudyKey, number: Number, service: ServiceDep) -> protocol.Trial:
+def cancel_trial(study: StudyKey, number: Number, service: ServiceDep) -> protocol.Trial:
     """End an unfinished trial at once; its worker learns it from its next answer."""
     with service.database.read() as session:
         row = studies.get(session, study)

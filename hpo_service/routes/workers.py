@@ -18,9 +18,9 @@ EXAMPLES = {
 
 
 @router.put("/{name}")
-def beat(
+def heartbeat(
     name: WorkerKey,
-    given: Annotated[protocol.Beat, Body(openapi_examples=EXAMPLES)],  # type: ignore[arg-type]
+    given: Annotated[protocol.Beat, Body(openapi_examples=EXAMPLES)],
     service: ServiceDep,
     token: CallerDep,
 ) -> protocol.Held:
@@ -31,7 +31,7 @@ def beat(
 
 
 @router.get("/{name}")
-def show(name: WorkerKey, service: ServiceDep) -> protocol.Worker:
+def show_worker(name: WorkerKey, service: ServiceDep) -> protocol.Worker:
     """When the worker was last heard of."""
     with service.database.read() as session:
         row = session.get(tables.Worker, name)

@@ -6,6 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import optuna
 import pytest
 
 from tests.integration.conftest import TTL, Api, new_id
@@ -225,3 +226,11 @@ def test_external_trials_are_not_handed_to_just_any_caller(api: Api) -> None:
     body = {"worker": "w", "lease_ids": [new_id()]}
     assert api.post("/leases", body)["leases"] == []
     assert api.fails("POST", "/leases", body | {"objectives": ["external"]})[0] == 422
+
+
+def test_a_study_that_an_optuna_client_brought_to_its_end_ends(api: Api) -> None:
+    api.external(trials=1)
+    study = optuna.load_study(study_name="sphere", storage=api.service.storage)
+    study.tell(study.ask({"x": optuna.distributions.FloatDistribution(-5, 5)}), 1.0)
+    assert api.ask() == []
+    assert api.get("/studies/sphere")["state"] == "finished"
