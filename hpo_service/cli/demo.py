@@ -46,7 +46,7 @@ STUDY: dict[str, Any] = {
         "momentum": {"type": "float", "low": 0.0, "high": 0.95},
     },
     "sampler": {"name": "tpe"},
-    "pruner": {"name": "asha"},
+    "pruner": {"name": "none"},
     "budget": {"trials": 30},
     "seed": 0,
 }
@@ -106,12 +106,12 @@ def show(team: Team, spec: protocol.StudySpec, out: Console, stop: Stop) -> None
 
 def report(client: Client, study: protocol.Study, out: Console, seconds: float) -> None:
     """Leaderboard, winner and scores."""
-    tried = live.ended(study.counts)
-    out.print(f"\n{tried} trials in {seconds:.0f} s, {study.counts.pruned} of them pruned.\n")
+    counts = ", ".join(f"{count} {state}" for state, count in study.counts if count)
+    out.print(f"\n{live.ended(study.counts)} trials in {seconds:.0f} s: {counts}.\n")
     best = studies.best_trials(client, study, studies.LEADERS)
     if best:
         out.print(f"[bold]Leaderboard[/] (top {len(best)})")
-        out.print(results.leaderboard(study, best))
+        out.print(*results.leaderboard(study, best))
     final = client.final(study.id)
     results.print_final(out, final)
     if final.state != "complete":

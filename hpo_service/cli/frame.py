@@ -13,10 +13,10 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from hpo_service import errors
+from hpo_service.cli import INTERRUPTED
 from hpo_service.client import Client
 
 DEFAULT_URL = "http://127.0.0.1:8000"
-INTERRUPTED = 130  # what a shell gives to a command that Ctrl-C ended
 
 Url = Annotated[
     str,

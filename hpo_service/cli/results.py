@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich import box
 from rich.console import Console
@@ -11,6 +11,8 @@ from rich.table import Table
 
 from hpo_service import protocol
 from hpo_service.cli.live import ended, metric_names, state_text
+
+TRIALS_PER_TABLE = 5  # as many as 80 columns hold
 
 
 def studies_table(studies: Sequence[protocol.Study]) -> Table:
@@ -40,16 +42,17 @@ def datasets_table(datasets: Sequence[protocol.Dataset]) -> Table:
     return table
 
 
-def leaderboard(study: protocol.Study, trials: Sequence[protocol.Trial]) -> Table:
-    """The trials given, in their order, with all their parameters."""
-    names = list(dict.fromkeys(name for trial in trials for name in trial.params))
-    table = plain_table("trial", *metric_names(study), "epoch", *names)
-    for trial in trials:
-        values = [number(value) for value in trial.values or ()]
-        epoch = "" if trial.epoch is None else str(trial.epoch)
-        params = [number(trial.params.get(name, "")) for name in names]
-        table.add_row(str(trial.number), *values, epoch, *params)
-    return table
+def leaderboard(study: protocol.Study, trials: Sequence[protocol.Trial]) -> Iterator[Table]:
+    """A column per trial in the order given, a row per value and parameter; some trials a table."""
+    for start in range(0, len(trials), TRIALS_PER_TABLE):
+        some = trials[start : start + TRIALS_PER_TABLE]
+        table = plain_table("trial", *(str(trial.number) for trial in some))
+        for place, metric in enumerate(metric_names(study)):
+            table.add_row(metric, *(number((trial.values or [])[place]) for trial in some))
+        table.add_row("epoch", *(number(trial.epoch) for trial in some), end_section=True)
+        for name in dict.fromkeys(name for trial in some for name in trial.params):
+            table.add_row(name, *(number(trial.params.get(name)) for trial in some))
+        yield table
 
 
 def print_final(console: Console, final: protocol.Final) -> None:
@@ -62,21 +65,18 @@ def print_final(console: Console, final: protocol.Final) -> None:
     for name, value in final.winner.params.items():
         console.print(f"  {escape(name)} = [green]{escape(number(value))}[/]")
     console.print()
-    console.print(score_table(final))
+    console.print(*(score_table(final, place) for place in range(len(final.metrics))))
     for note in final.notes:
         console.print(f"[dim]- {escape(note)}[/]")
 
 
-def score_table(final: protocol.Final) -> Table:
-    """A row for the winner and each baseline, per metric: cross-validated and held-out."""
-    table = plain_table("model", "metric", "cross-validated", "held out", "interval", "rows")
-    assert final.winner is not None
-    for scored in (final.winner, *final.baselines):
+def score_table(final: protocol.Final, place: int) -> Table:
+    """Winner and baselines by the metric at `place`: cross-validated and held-out."""
+    metric = final.metrics[place]
+    table = plain_table(metric, "cross-validated", "held out", "interval")
+    for scored in filter(None, (final.winner, *final.baselines)):
         title = f"{scored.model} (winner)" if scored is final.winner else scored.model
-        for place, metric in enumerate(final.metrics):
-            table.add_row(
-                escape(title), metric, validated(scored, place), *held_out(scored, metric)
-            )
+        table.add_row(escape(title), validated(scored, place), *held_out(scored, metric))
     return table
 
 
@@ -88,19 +88,21 @@ def validated(scored: protocol.Scored, place: int) -> str:
     return f"{scored.values[place]:.4f}{spread}"
 
 
-def held_out(scored: protocol.Scored, metric: str) -> tuple[str, str, str]:
-    """Value, interval and number of rows of the score on rows never searched on."""
+def held_out(scored: protocol.Scored, metric: str) -> tuple[str, str]:
+    """Value and interval of the score on rows that were never searched on."""
     for estimate in scored.held_out:
         if estimate.metric == metric:
-            interval = f"{estimate.level:.0%} unknown"
+            interval = "unknown"
             if estimate.low is not None and estimate.high is not None:
-                interval = f"{estimate.level:.0%} [{estimate.low:.4f}, {estimate.high:.4f}]"
-            return f"{estimate.value:.4f}", escape(interval), str(estimate.rows)
-    return "-", "-", "-"
+                interval = f"{estimate.low:.4f} to {estimate.high:.4f} ({estimate.level:.0%})"
+            return f"{estimate.value:.4f}", interval
+    return "-", "-"
 
 
 def number(value: protocol.FixedValue) -> str:
-    """A parameter or value as a person reads it."""
+    """A parameter or value as a person reads it; `-` where there is none."""
+    if value is None:
+        return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

@@ -103,7 +103,7 @@ def show(
         out.print(results.studies_table([found]))
         best = best_trials(client, found, top)
         if best:
-            out.print(results.leaderboard(found, best))
+            out.print(*results.leaderboard(found, best))
         final = client.final(study)
         if final.state != "none":
             results.print_final(out, final)
