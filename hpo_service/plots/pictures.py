@@ -14,6 +14,7 @@ from hpo_service.tables import Report
 
 FONT_SIZE = 10
 MAX_LABEL = 28
+MAX_TICK = 14  # what fits between two axes, or before the colours
 BEST_CURVES = 5
 OTHER_CURVES = 200
 SLICES_PER_ROW = 4
@@ -72,8 +73,10 @@ def learning_curves(subject: Subject) -> Any:
         raise errors.WrongState("Learning curves: no trial has reported more than one step.")
     figure, axes = plt.subplots(figsize=(8, 4.8), layout="constrained")
     _draw_others(axes, subject, best)
-    for trial, curve, color in zip(best, found, COLORS, strict=False):
-        _draw_curve(axes, trial, curve, color)
+    epochs = subject.epochs(best)
+    for trial, epoch, curve, color in zip(best, epochs, found, COLORS, strict=False):
+        label = f"trial {trial.number}: {value(trial):.4g}"
+        _draw_curve(axes, curve, color, label=label, epoch=epoch)
     axes.set(xlabel="Step (finished epochs)", ylabel=short(subject.metric))
     axes.set_ylim(*_limits(subject, [v for curve in found for p in curve for v in _finite(p)]))
     axes.grid(True, color=LINE)
@@ -160,18 +163,17 @@ def _draw_others(axes: Any, subject: Subject, best: Sequence[FrozenTrial]) -> No
         axes.plot([point.step for point in curve], means, color=GREY, linewidth=0.6)
 
 
-def _draw_curve(axes: Any, trial: FrozenTrial, curve: Sequence[Report], color: str) -> None:
+def _draw_curve(
+    axes: Any, curve: Sequence[Report], color: str, *, label: str, epoch: int | None
+) -> None:
     steps = [point.step for point in curve]
     means = [_number(point.values[0]) for point in curve]
     folds = [[_number(stored) for stored in _folds(point)] for point in curve]
     if len({len(fold) for fold in folds}) == 1 and folds[0]:
         axes.plot(steps, folds, color=color, linewidth=0.5, alpha=0.45)
-    axes.plot(
-        steps, means, color=color, linewidth=1.8, label=f"trial {trial.number}: {value(trial):.4g}"
-    )
-    # The step whose mean is the trial's value: its common epoch e*.
-    scored = [step for step, mean in zip(steps, means, strict=True) if mean == value(trial)]
-    axes.plot(scored[:1], [value(trial)] * len(scored[:1]), "o", color=color, markersize=5)
+    axes.plot(steps, means, color=color, linewidth=1.8, label=label)
+    if epoch in steps:
+        axes.plot(epoch, means[steps.index(epoch)], "o", color=color, markersize=5)
 
 
 def _folds(point: Report) -> list[float | None]:
@@ -192,7 +194,7 @@ def _finish_twin(axis: Any, *, whole: bool) -> None:
     from matplotlib.ticker import FixedLocator
 
     if isinstance(axis.get_major_locator(), FixedLocator):  # its ticks are names
-        texts = [short(label.get_text()) for label in axis.get_ticklabels()]
+        texts = [short(label.get_text(), MAX_TICK) for label in axis.get_ticklabels()]
         axis.set_ticks(axis.get_ticklocs(), texts)
     elif whole:
         _whole(axis)

@@ -9,10 +9,11 @@ import optuna
 from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import select
 
 from hpo_service import curves, errors
 from hpo_service.storage import Storage
-from hpo_service.tables import Report, Study
+from hpo_service.tables import Report, Study, Trial
 
 
 class Subject:
@@ -47,6 +48,14 @@ class Subject:
         with self.storage.database.read() as session:
             found = curves.load(session, ids, values_only=values_only)
         return [found.get(trial_id, []) for trial_id in ids]
+
+    def epochs(self, trials: list[FrozenTrial]) -> list[int | None]:
+        """The common epoch e* of each trial, which gave it its value."""
+        ids = [trial._trial_id for trial in trials]
+        with self.storage.database.read() as session:
+            query = select(Trial.id, Trial.epoch).where(Trial.id.in_(ids))
+            found = dict(session.execute(query).tuples())
+        return [found[trial_id] for trial_id in ids]
 
     def require_params(self) -> None:
         """Raise `WrongState` where there is nothing to set values against."""

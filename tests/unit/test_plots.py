@@ -81,6 +81,7 @@ def fill(
                 params=chosen,
                 distributions={name: distribution_to_json(ranges[name]) for name in chosen},
                 values=final,
+                epoch=steps,
                 created_at=START,
             )
             session.add(trial)
