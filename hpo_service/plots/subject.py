@@ -54,7 +54,7 @@ class Subject:
         ids = [trial._trial_id for trial in trials]
         with self.storage.database.read() as session:
             query = select(Trial.id, Trial.epoch).where(Trial.id.in_(ids))
-            found = dict(session.execute(query).tuples())
+            found: dict[int, int | None] = dict(iter(session.execute(query)))
         return [found[trial_id] for trial_id in ids]
 
     def require_params(self) -> None:
