@@ -62,8 +62,25 @@ class Response(Interface):
 class Http(Interface):
     """What sends a request: an `httpx.Client`, or a `TestClient` to run without a socket."""
 
-    def request(self, method: str, url: str, **options: Any) -> Any: ...
-    def stream(self, method: str, url: str, **options: Any) -> AbstractContextManager[Any]: ...
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        content: bytes | None = ...,
+        params: Mapping[str, Query] | None = ...,
+        headers: Mapping[str, str] | None = ...,
+        extensions: dict[str, Any] | None = ...,
+    ) -> Any: ...
+    def stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        params: Mapping[str, Query] | None = ...,
+        headers: Mapping[str, str] | None = ...,
+        extensions: dict[str, Any] | None = ...,
+    ) -> AbstractContextManager[Any]: ...
     def close(self) -> None: ...
 
 
@@ -76,7 +93,7 @@ class Client:
     def __init__(self, url: str, token: str = "", http: Http | None = None) -> None:
         self.url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._http = http or _connect(self.url)
+        self._http: Http = http or _connect(self.url)
 
     def __enter__(self) -> Self:
         return self

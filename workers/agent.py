@@ -32,6 +32,7 @@ IDLE_SECONDS = 1.0  # between requests for a lease where the server names no pau
 MAX_IDLE_SECONDS = 60.0
 EPOCH_SECONDS = 15.0  # after a signal: for the epoch to end
 SEND_SECONDS = 5.0  # at the end: for what is left to be sent
+MAX_FAILURES = 20  # answers "500" in a row to what a finished pack has to say: minutes
 TIME_LIMIT = 3600.0  # per attempt, where the objective names none
 
 log = logging.getLogger("hpo.worker")
@@ -93,6 +94,7 @@ class Agent:
         self._heart = Heart(client, options.name, self._on_fate, self._inbox.put)
         self._backoff = Backoff()
         self._flush_at = 0.0
+        self._failures = 0  # of the server itself, in a row
         self._trainer: Trainer | None = None
         self._ready = False  # the child has loaded its objective
         self._busy = False  # the child works on a pack
@@ -370,8 +372,14 @@ class Agent:
             self._outbox.flush()
         except _AWAY as error:
             self._flush_at = time.monotonic() + self._backoff.after(error)
+            self._failures += isinstance(error, errors.ServerError)
+            if self._failures >= MAX_FAILURES and not self._busy:
+                log.error("%s: left in the spool: %s", self._outbox.labels, error)
+                self._failures = 0
+                self._outbox.close()
         else:
             self._backoff.reset()
+            self._failures = 0
             self._flush_at = time.monotonic() + FLUSH_SECONDS
         self._heart.hold(self._outbox.lease_ids)
 

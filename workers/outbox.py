@@ -208,8 +208,7 @@ class Outbox:
         elif isinstance(error, _OVER):
             self.drop(report.lease_id, error.code)
         else:
-            log.error("%s: report refused: %s", attempt.label, error)
-            self.fail(report.lease_id, "error", f"The report of step {report.step}: {error}")
+            self._fail_refused(attempt, f"The report of step {report.step} was refused: {error}")
             self._on_decision(report.lease_id, protocol.Decision(action="stop"))
 
     def _is_pending(self, report: protocol.Report) -> bool:
@@ -256,12 +255,16 @@ class Outbox:
         return " ".join(part for part in (told.state, values, error) if part)
 
     def _result_refused(self, attempt: Attempt, error: Exception) -> None:
-        log.error("%s: result refused: %s", attempt.label, error)
         if attempt.ending is None or attempt.ending.state == "fail":
-            self.drop(attempt.lease.lease_id, "refused")
-            return
-        attempt.ending, attempt.pruned, attempt.artifacts = None, None, []
-        self.fail(attempt.lease.lease_id, "error", f"The result was refused: {error}")
+            self.drop(attempt.lease.lease_id, f"refused: {error}")
+        else:
+            self._fail_refused(attempt, f"The result was refused: {error}")
+
+    def _fail_refused(self, attempt: Attempt, message: str) -> None:
+        """What the server cannot take is our mistake; the trial fails, whatever it was to be."""
+        log.error("%s: %s", attempt.label, message)
+        attempt.ending, attempt.pruned, attempt.artifacts, attempt.pending = None, None, [], {}
+        self.fail(attempt.lease.lease_id, "error", message)
 
 
 def _lease_id(entry: messages.Entry) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import signal
@@ -36,10 +37,15 @@ def server() -> Iterator[FakeServer]:
 def work(server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Work:
     """Run one worker until there is nothing left; returns its exit code."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setattr(backoff, "MOST_SECONDS", 0.3)
+    monkeypatch.setattr(backoff, "MOST_SECONDS", 0.2)
 
     def run(**options: Any) -> int:
-        given = {"name": "w", "once": True, "objective": OBJECTIVE, "device": "cpu"} | options
+        given: dict[str, Any] = {
+            "name": "w",
+            "once": True,
+            "objective": OBJECTIVE,
+            "device": "cpu",
+        } | options
         with Client(server.url) as client:
             return Agent(client, Options(cache=tmp_path, **given)).run()
 
@@ -71,8 +77,8 @@ def start(server: FakeServer, tmp_path: Path) -> Iterator[Callable[..., subproce
 
     yield begin
     for process in started:
-        process.kill()
-        process.communicate()
+        with process:
+            process.kill()
 
 
 def child_of(process: subprocess.Popen[str]) -> int:
@@ -121,17 +127,16 @@ def test_an_unused_lease_id_is_sent_again_until_it_is_leased(
     assert sorted(server.told) == [0, 1]
 
 
-@pytest.mark.parametrize("failure", [Drop(), Answer(503, "unavailable"), Answer(500, "internal")])
-@pytest.mark.parametrize("late", [False, True])
-def test_a_lost_answer_changes_nothing(
-    server: FakeServer, work: Work, failure: Exception, late: bool
-) -> None:
+def test_a_lost_answer_changes_nothing(server: FakeServer, work: Work) -> None:
     server.add({"epochs": 4, "seconds": 0.05, "file": 1})
     for call in ("reports", "artifacts", "tell", "blobs"):
-        server.fail(call, failure, times=2, late=late)
+        for failure in (Drop(), Answer(503, "unavailable"), Answer(500, "internal")):
+            server.fail(call, failure)
+            server.fail(call, failure, late=True)
     assert work() == 0
     assert set(server.points[0]) == {1, 2, 3, 4}
     assert server.told[0]["values"] == [0.04]
+    assert len({str(call.body) for call in server.requests("tell")}) == 1
 
 
 def test_training_goes_on_while_the_server_is_away(server: FakeServer, work: Work) -> None:
@@ -158,13 +163,11 @@ def test_a_trial_that_is_not_ours_any_more_is_dropped(
     server: FakeServer, work: Work, tmp_path: Path, action: str
 ) -> None:
     server.add({"epochs": 200, "seconds": 0.05}, {})
-    server.judge = lambda number, _: {"action": "continue" if number else action}
 
     def forget(number: int, _step: int) -> dict[str, Any]:
         if number == 0:
             server.released.append(0)
-            return {"action": action}
-        return {"action": "continue"}
+        return {"action": "continue" if number else action}
 
     server.judge = forget
     began = time.monotonic()
@@ -174,35 +177,24 @@ def test_a_trial_that_is_not_ours_any_more_is_dropped(
     assert spools(tmp_path) == []
 
 
-@pytest.mark.parametrize("code", ["lease_lost", "cancelled", "finished"])
-def test_a_refused_tell_drops_the_trial(server: FakeServer, work: Work, code: str) -> None:
-    server.add({}, {})
-    server.fail("tell", Answer(409, code))
-    server.released.append(0)
+def test_a_refused_tell_drops_the_trial(server: FakeServer, work: Work) -> None:
+    server.add({}, {}, {}, {})
+    for code in ("lease_lost", "cancelled", "finished"):
+        server.fail("tell", Answer(409, code))
+    server.released += [0, 1, 2]
     assert work() == 0
-    assert list(server.told) == [1]
+    assert list(server.told) == [3]
 
 
-def test_the_heart_hears_that_a_lease_is_lost(server: FakeServer, work: Work) -> None:
+def test_the_heart_hears_that_a_lease_is_lost(
+    server: FakeServer, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.agent.DROP_SECONDS", 0.5)
     server.ttl = 1.0
     server.add({"epochs": 1, "seconds": 60.0}, {})
-    beats = server.requests
-
-    class Fates(dict[str, str]):
-        def get(self, lease_id: str, _default: object = None) -> str:  # type: ignore[override]
-            if server.live[lease_id]["number"] == 0 and not server.released:
-                server.released.append(0)
-            return "lost" if server.live[lease_id]["number"] == 0 else "held"
-
-    server.fates = Fates()
-    import workers.agent
-
-    workers.agent.DROP_SECONDS, kept = 0.5, workers.agent.DROP_SECONDS
-    try:
-        assert work() == 0
-    finally:
-        workers.agent.DROP_SECONDS = kept
-    assert beats("PUT /v1/workers/w")
+    server.fate = lambda number: "held" if number else "lost"
+    server.released.append(0)
+    assert work() == 0
     assert list(server.told) == [1]
 
 
@@ -217,7 +209,7 @@ def test_beats_come_in_time_while_the_child_holds_its_interpreter(
     leased = next(iter(server.requests("POST /v1/leases$"))).at
     beats = [c.at for c in server.requests("PUT /v1/workers") if c.at > leased]
     assert len(beats) >= 6
-    assert max(b - a for a, b in zip(beats[2:], beats[3:], strict=False)) < 0.6
+    assert max(b - a for a, b in itertools.pairwise(beats[2:])) < 0.6
 
 
 @pytest.mark.parametrize(
@@ -246,26 +238,29 @@ def test_a_trial_that_fails_says_why_and_the_next_one_runs(
 def test_a_pack_that_dies_is_given_back_and_each_trial_tried_alone(
     server: FakeServer, work: Work
 ) -> None:
-    server.add({}, {"end": "segfault"}, {})
-    began: list[int] = []
+    server.add({}, {"end": "segfault"}, {}, {}, {}, {})
     assert work(pack=3) == 0
-    assert server.told[0]["state"] == "complete"
-    assert server.released == [1, 2] or server.released == []
+    assert server.released == [1, 2]
     asked = [len(call.body["lease_ids"]) for call in server.requests("POST /v1/leases$")]
-    assert asked[0] == 3
-    assert began == []
+    assert asked[:4] == [3, 1, 1, 3]
+    assert sorted(server.told) == [0, 3, 4, 5]
 
 
-@pytest.mark.parametrize("status", [400, 413, 415, 422])
 def test_what_the_server_cannot_take_fails_the_trial_and_not_the_worker(
-    server: FakeServer, work: Work, status: int
+    server: FakeServer, work: Work
 ) -> None:
-    codes = {400: "bad_request", 413: "too_large", 415: "unsupported_media_type"}
-    server.add({}, {})
-    server.fail("tell", Answer(status, codes.get(status, "invalid_request")))
+    server.add({"file": 1}, {"epochs": 1}, {})
+    server.fail("artifacts", Answer(413, "too_large"))
+
+    def refuse(number: int, _step: int) -> dict[str, Any]:
+        if number == 1:
+            raise Answer(422, "invalid_request")
+        return {"action": "continue"}
+
+    server.judge = refuse
     assert work() == 0
-    assert server.told[0]["error"]["reason"] == "error"
-    assert server.told[1]["state"] == "complete"
+    assert [server.told[n]["state"] for n in (0, 1, 2)] == ["fail", "fail", "complete"]
+    assert "fake" in server.told[0]["error"]["message"]
 
 
 def test_a_refused_report_is_found_among_the_others(server: FakeServer, work: Work) -> None:
@@ -280,6 +275,29 @@ def test_a_refused_report_is_found_among_the_others(server: FakeServer, work: Wo
     assert work() == 0
     assert {1, 2, 3, 4, 6, 7, 8} <= set(server.points[0])
     assert server.told[0]["state"] == "complete"
+
+
+def test_points_of_a_pack_go_out_by_step_and_trial(server: FakeServer, work: Work) -> None:
+    server.add({"epochs": 3}, {"epochs": 2})
+    server.fail("reports", Drop(), times=2)
+    assert work(pack=2) == 0
+    number = {lease_id: trial["number"] for lease_id, trial in server.live.items()}
+    last = server.requests("reports")[-1].body["reports"]
+    assert [(r["step"], number[r["lease_id"]]) for r in last] == [
+        (1, 0), (1, 1), (2, 0), (2, 1), (3, 0),
+    ]  # fmt: skip
+
+
+def test_a_result_on_which_the_server_breaks_is_kept_and_the_worker_goes_on(
+    server: FakeServer, work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.agent.MAX_FAILURES", 3)
+    server.add({}, {})
+    server.fail("tell", Answer(500, "internal"), times=3)
+    server.released.append(0)
+    assert work() == 0
+    assert list(server.told) == [1]
+    assert len(spools(tmp_path)) == 1
 
 
 @pytest.mark.parametrize("code", [(401, "unauthorized"), (403, "forbidden")])
@@ -340,10 +358,12 @@ def test_ctrl_c_in_a_terminal_does_not_reach_the_training(
     worker = start()
     server.wait(lambda: server.live)
     time.sleep(0.3)
+    began = time.monotonic()
     os.killpg(worker.pid, signal.SIGINT)
-    worker.communicate(timeout=20)
+    worker.wait(timeout=20)
+    assert time.monotonic() - began > 1.0  # the epoch had time to end
     assert worker.returncode == 130
-    assert server.told[0]["state"] == "complete"  # it ended with this epoch
+    assert server.released == [0]
 
 
 def test_a_second_signal_releases_at_once(
@@ -356,7 +376,7 @@ def test_a_second_signal_releases_at_once(
     worker.terminate()
     time.sleep(0.3)
     worker.terminate()
-    worker.communicate(timeout=20)
+    worker.wait(timeout=20)
     assert time.monotonic() - began < 5
     assert worker.returncode == 143
     assert server.released == [0]
@@ -371,7 +391,7 @@ def test_a_killed_worker_takes_its_training_along_and_its_result_is_told_by_the_
     server.wait(lambda: server.requests("tell"))
     child = child_of(worker)
     worker.kill()
-    worker.communicate()
+    worker.wait()
     server.wait(lambda: not alive(child), seconds=5)
     (left,) = (path for path in spools(tmp_path) if path.suffix == ".spool")
     assert left.stat().st_mode & 0o777 == 0o600
@@ -395,7 +415,7 @@ def test_what_a_killed_worker_left_unfinished_counts_as_lost(
     worker = start()
     server.wait(lambda: server.points)
     worker.kill()
-    worker.communicate()
+    worker.wait()
     server.live.clear()
     again = start("--once")
     again.communicate(timeout=20)
