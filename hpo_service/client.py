@@ -206,12 +206,14 @@ class Client:
     def dataset(self, name: str) -> protocol.Dataset:
         return _parse(protocol.Dataset, self._send("GET", _path("datasets", name)))
 
-    def add_dataset(self, name: str, target: str, csv: bytes) -> protocol.Dataset:
+    def add_dataset(
+        self, name: str, target: str, csv: bytes, task: protocol.Task | None = None
+    ) -> protocol.Dataset:
         body = self._send(
             "POST",
             "/v1/datasets",
             csv,
-            query={"name": name, "target": target},
+            query={"name": name, "target": target, "task": task},
             headers={"Content-Type": "text/csv"},
             timeout=SLOW_TIMEOUT,
         )

@@ -31,12 +31,12 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from hpo_service import curves, errors, history
+from hpo_service import curves, errors, history, protocol
 from hpo_service.database import Database, WriteSession
 from hpo_service.tables import Report, Study, Trial
 
 NAME_PREFIX = "no-name-"
-STATE_NAMES = {
+STATE_NAMES: dict[TrialState, protocol.TrialState] = {
     TrialState.WAITING: "waiting",
     TrialState.RUNNING: "running",
     TrialState.COMPLETE: "complete",

@@ -9,6 +9,7 @@ import typer
 
 from hpo_service.cli import results
 from hpo_service.cli.frame import DEFAULT_URL, Group, Token, Url, connect, console
+from hpo_service.protocol import Task
 
 datasets = typer.Typer(cls=Group, help="List the data sets there are, add your own.")
 databases = typer.Typer(cls=Group, help="Look after the database.")
@@ -30,6 +31,9 @@ def add(
     name: Annotated[
         str | None, typer.Option(help="Name of the data set.", show_default="the file's")
     ] = None,
+    task: Annotated[
+        Task | None, typer.Option(help="Unset: told from the target's values.", show_default=False)
+    ] = None,
     url: Url = DEFAULT_URL,
     token: Token = "",
 ) -> None:
@@ -38,7 +42,7 @@ def add(
     Columns of text become categories; empty cells are missing values.
     """
     with connect(url, token) as client:
-        dataset = client.add_dataset(name or file.stem, target, file.read_bytes())
+        dataset = client.add_dataset(name or file.stem, target, file.read_bytes(), task)
     out = console()
     for warning in dataset.warnings:
         out.print(f"Note: {warning}", markup=False)

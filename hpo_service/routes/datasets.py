@@ -39,9 +39,14 @@ def add_dataset(
     ],
     body: UploadDep,
     service: ServiceDep,
+    task: Annotated[
+        protocol.Task | None, Query(description="Unset: told from the target's values.")
+    ] = None,
 ) -> protocol.Dataset:
     """Upload a CSV file as the raw body: a header line, one row per sample."""
-    table, warnings = datasets.ingest_csv(body.read(), target)
+    table, warnings = datasets.ingest_csv(body.read(), target, task)
+    # Written before the transaction: SQLite has one writer, which should not wait for a disk.
+    datasets.store(service.blobs, table)
     return service.database.transact(
         lambda s, now: datasets.add(s, now, service.blobs, name, table, warnings)
     )
