@@ -1,0 +1,180 @@
+"""The command `hpo` against a server in process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from fastapi.testclient import TestClient
+from typer.testing import CliRunner, Result
+
+from hpo_service.app import create_app
+from hpo_service.cli import frame
+from hpo_service.cli.commands import app
+from hpo_service.client import Client
+from hpo_service.settings import Settings
+
+Hpo = Callable[..., Result]
+CREATE = ("study", "create", "--model", "mlp", "--dataset", "iris", "--trials", "3")
+
+
+@pytest.fixture
+def hpo(sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hpo]:
+    """Runs a command as a shell would, but talking to an application in process."""
+    settings = Settings(data_dir=tmp_path / "data", database_url=sqlite_url)
+    with TestClient(create_app(settings)) as http:
+        monkeypatch.setattr(http, "close", lambda: None)
+        monkeypatch.setattr(frame, "Client", lambda url, token: Client(url, token, http))
+        yield run
+
+
+def run(*words: str, stdin: str | None = None) -> Result:
+    return CliRunner().invoke(app, list(words), input=stdin, prog_name="hpo")
+
+
+def done(result: Result) -> str:
+    """What a command printed, having succeeded."""
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def failed(result: Result, code: int = 1) -> str:
+    """The one line a command left on stderr, having failed."""
+    assert result.exit_code == code, result.output
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+    return result.stderr
+
+
+def commands() -> list[tuple[str, ...]]:
+    """All commands and groups, as the words that name them."""
+
+    def below(command: Any, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        yield words
+        for name, child in getattr(command, "commands", {}).items():
+            yield from below(child, (*words, name))
+
+    return list(below(typer.main.get_command(app), ()))
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_every_command_explains_itself(words: tuple[str, ...]) -> None:
+    text = done(run(*words, "--help"))
+    assert f"Usage: {' '.join(('hpo', *words))}" in " ".join(text.split())
+    assert "Example: hpo" in text or "COMMAND" in text
+
+
+def test_called_without_a_command_it_shows_what_there_is() -> None:
+    assert "study" in done(run())
+    assert "export" in done(run("study"))
+
+
+def test_a_study_from_options_to_its_end(hpo: Hpo, tmp_path: Path) -> None:
+    assert "Created study flowers" in done(hpo(*CREATE, "--name", "flowers", "-p", "epochs=3"))
+    assert "flowers" in done(hpo("study", "list"))
+    done(hpo("trial", "add", "flowers", "-p", "learning_rate=0.01", "-p", "activation=relu"))
+    (trial,) = json.loads(done(hpo("study", "export", "flowers", "--format", "json")))
+    assert trial["params"] == {"learning_rate": 0.01, "activation": "relu"}
+
+    assert "paused" in done(hpo("study", "pause", "flowers"))
+    assert "running" in done(hpo("study", "resume", "flowers"))
+    table = tmp_path / "trials.csv"
+    done(hpo("study", "export", "flowers", "--output", str(table)))
+    assert table.read_text().startswith("number,")
+
+    assert "flowers" in done(hpo("study", "show", "flowers"))
+    assert "--yes" in failed(hpo("study", "delete", "flowers"))
+    done(hpo("study", "delete", "flowers", "--yes"))
+    assert "flowers" not in done(hpo("study", "list"))
+
+
+def test_options_overrule_a_file(hpo: Hpo, tmp_path: Path) -> None:
+    spec = {
+        "name": "from-file",
+        "objective": {"kind": "train", "model": "mlp", "dataset": "wine"},
+        "budget": {"trials": 3},
+    }
+    path = tmp_path / "study.json"
+    path.write_text(json.dumps(spec))
+    done(hpo("study", "create", str(path), "--seed", "7", "--folds", "3"))
+    done(hpo("study", "create", "-", "--name", "from-stdin", stdin=path.read_text()))
+    client = frame.connect("http://testserver", "")
+    stored = client.study("from-file")
+    assert (stored.seed, client.study("from-stdin").seed) == (7, 0)
+    assert stored.spec is not None
+    assert stored.spec.objective.validation.folds == 3  # type: ignore[union-attr]
+
+
+def test_a_study_is_watched_to_its_end(hpo: Hpo) -> None:
+    spec = {
+        "name": "outside",
+        "objective": {"kind": "external"},
+        "search_space": {"x": {"type": "float", "low": 0, "high": 1}},
+        "budget": {"trials": 3},
+    }
+    done(hpo("study", "create", "-", stdin=json.dumps(spec)))
+    done(hpo("study", "stop", "outside"))
+    assert "outside  0/3 trials  finished (user)" in done(hpo("study", "watch", "outside"))
+    assert "Nothing to watch" in done(hpo("study", "watch"))
+
+
+def test_a_data_set_of_ones_own(hpo: Hpo, tmp_path: Path) -> None:
+    assert "digits" in done(hpo("dataset", "list"))
+    rows = "\n".join(f"{i % 7},{'ab'[i % 2]},{'yes' if i % 3 else 'no'}" for i in range(60))
+    path = tmp_path / "mine.csv"
+    path.write_text(f"size,kind,bought\n{rows}\n")
+    assert "mine" in done(hpo("dataset", "add", str(path), "--target", "bought"))
+    assert "price" in failed(hpo("dataset", "add", str(path), "--target", "price", "--name", "b"))
+    assert "mine" in done(hpo("dataset", "list"))
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (["study", "show", "nobody"], 1, "nobody"),
+        (["study", "create", "--name", "x"], 1, "objective.model"),
+        ([*CREATE, "--name", "a/b"], 1, "name: "),
+        ([*CREATE, "--name", "x", "--sampler", "magic"], 1, "sampler.name"),
+        ([*CREATE, "--name", "x", "-p", "epochs=-1"], 1, "params.epochs"),
+        ([*CREATE, "--name", "x", "-p", "epochs"], 2, "NAME=VALUE"),
+        (["trial", "add", "nobody"], 1, "nobody"),
+        (["dataset", "add", "missing.csv", "--target", "y"], 2, "missing.csv"),
+        (["study", "create", "missing.json"], 2, "missing.json"),
+        (["study", "list", "--wrong"], 2, "--wrong"),
+        (["sutdy"], 2, "Did you mean 'study'?"),
+        (["study", "show"], 2, "hpo study show --help"),
+    ],
+)
+def test_a_failure_is_one_line(hpo: Hpo, words: list[str], code: int, text: str) -> None:
+    assert text in failed(hpo(*words), code)
+
+
+def test_what_is_no_json_is_said_so(hpo: Hpo) -> None:
+    assert "is not JSON" in failed(hpo("study", "create", "-", stdin="{"))
+    assert "one JSON object" in failed(hpo("study", "create", "-", stdin="[]"))
+
+
+def test_without_a_server_it_says_how_to_start_one() -> None:
+    assert "hpo serve" in failed(run("study", "list", "--url", "http://127.0.0.1:9"))
+    assert "http://host:port" in failed(run("study", "list", "--url", "nonsense"))
+
+
+def test_a_server_with_a_token_asks_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    http = TestClient(create_app(Settings(data_dir=tmp_path, token="secret")))
+    monkeypatch.setattr(frame, "Client", lambda url, token: Client(url, token, http))
+    assert "HPO_TOKEN" in failed(run("study", "list", "--token", "guess"))
+
+
+def test_a_setting_that_is_wrong_is_one_line(tmp_path: Path) -> None:
+    assert "HPO_TOKEN must be set" in failed(run("serve", "--host", "0.0.0.0"))
+    assert "HPO_DATABASE_URL" in failed(run("db", "upgrade", "--database-url", "mysql://x/y"))
+
+
+def test_upgrading_makes_the_tables(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'new.db'}"
+    for _ in range(2):
+        assert "current" in done(run("db", "upgrade", "--database-url", url))
