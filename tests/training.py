@@ -60,7 +60,7 @@ def blob(data: Dataset, path: Path, rows: slice = slice(None)) -> Path:
     """The rows as the server stores them."""
     schema = data.schema.model_copy(update={"rows": len(data.target[rows])})
     target = data.target if data.schema.classes else data.target[:, 0]
-    arrays = {
+    arrays: dict[str, Any] = {
         "numeric": data.numeric[rows],
         "categorical": data.categorical[rows].astype(np.int32),
         "target": target[rows],

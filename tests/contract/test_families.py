@@ -157,7 +157,7 @@ def _reference(name: str, target: Any, prediction: Any) -> float:
     return float(functions[name]())
 
 
-TORCH = {
+TORCH: dict[str, Any] = {
     "sgd": lambda p, s: torch.optim.SGD(
         p, lr=s.learning_rate, momentum=s.momentum, weight_decay=s.weight_decay
     ),

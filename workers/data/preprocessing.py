@@ -13,7 +13,6 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import StandardScaler
 
 from workers.data.dataset import Codes, Dataset, Floats
@@ -68,10 +67,15 @@ class Preprocessing:
 def _fit_numeric(numeric: Floats) -> tuple[Floats, Floats, Floats]:
     if numeric.shape[1] == 0:
         return np.empty(0), np.empty(0), np.empty(0)
-    # A column without a single known value is filled with 0 and so carries nothing.
-    imputer = SimpleImputer(strategy="median", keep_empty_features=True).fit(numeric)
-    scaler = StandardScaler().fit(imputer.transform(numeric))
-    return imputer.statistics_, scaler.mean_, scaler.scale_
+    medians = np.array([_median(column) for column in numeric.T])
+    scaler = StandardScaler().fit(np.where(np.isnan(numeric), medians, numeric))
+    return medians, scaler.mean_, scaler.scale_
+
+
+def _median(column: Floats) -> float:
+    """Of the known values; a column without any is filled with 0 and so carries nothing."""
+    known = column[~np.isnan(column)]
+    return float(np.median(known)) if len(known) else 0.0
 
 
 def _fit_target(dataset: Dataset, rows: Rows) -> tuple[Floats, Floats]:

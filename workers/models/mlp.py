@@ -51,11 +51,12 @@ class Mlp:
             self._dropout.start(steps)
 
     def learn(self, step: int, inputs: Tensor, target: Tensor, weights: Tensor | float) -> Tensor:
-        buffers = self._buffers_for(inputs.shape[1])
-        masks = self._dropout.masks(step) if self._dropout else None
-        outputs = self._forward(inputs, masks, buffers)
-        losses, gradient = self._loss(outputs, target, weights, buffers)
-        self._backward(inputs, gradient, masks, buffers)
+        with torch.inference_mode():  # nothing is recorded for autograd: a tenth of a step
+            buffers = self._buffers_for(inputs.shape[1])
+            masks = self._dropout.masks(step) if self._dropout else None
+            outputs = self._forward(inputs, masks, buffers)
+            losses, gradient = self._loss(outputs, target, weights, buffers)
+            self._backward(inputs, gradient, masks, buffers)
         return losses
 
     def predict(self, inputs: Tensor) -> Tensor:

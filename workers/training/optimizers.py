@@ -36,13 +36,14 @@ class Optimizer:
     def step(self, parameters: Tensor, gradient: Tensor, idle: Sequence[int] = ()) -> None:
         """Move the parameters; `gradient` is used up."""
         touched = [parameters, self.steps, *self.state.values()]
-        before = [tensor[list(idle)] for tensor in touched] if idle else []
-        if self._decays:
-            gradient.addcmul_(parameters, self.weight_decay)
-        self.steps += 1
-        self.move(parameters, gradient)
-        for tensor, rows in zip(touched, before, strict=False):
-            tensor[list(idle)] = rows
+        with torch.inference_mode():
+            before = [tensor[list(idle)] for tensor in touched] if idle else []
+            if self._decays:
+                gradient.addcmul_(parameters, self.weight_decay)
+            self.steps += 1
+            self.move(parameters, gradient)
+            for tensor, rows in zip(touched, before, strict=False):
+                tensor[list(idle)] = rows
 
     def move(self, parameters: Tensor, gradient: Tensor) -> None:
         """One step of the rule."""
