@@ -66,7 +66,7 @@ def hand_written(epochs: int) -> float:
 
     def batches(inputs: Tensor, target: Tensor) -> Any:
         order = torch.randperm(len(inputs))
-        return ((inputs[rows], target[rows]) for rows in order.split(BATCH))
+        return ((inputs[rows], target[rows]) for rows in torch.split(order, BATCH))
 
     return statistics.mean(_loop(fold, epochs, batches) for fold in folds())
 
