@@ -17,7 +17,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
-from hpo_service import __version__, database, errors, schema
+from hpo_service import __version__, database, errors, protocol, schema
 from hpo_service.artifacts import Blobs
 from hpo_service.limits import Limits, body_of, headers_of
 from hpo_service.problems import invalid_request
@@ -43,6 +43,15 @@ A study is addressed by its name or its id. Errors are
 `{"error": {"code", "message", "fields"}}`; each field comes with a sentence that says what to do.
 """
 
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": protocol.ErrorBody, "description": text}
+    for status, text in (
+        (422, "Some fields are not valid: each is named, with what to do."),
+        ("4XX", "The request cannot be done: code and message say why."),
+        (503, "Not right now: come again after `Retry-After` seconds."),
+    )
+}
+
 
 def create_app(settings: Settings | None = None, db: database.Database | None = None) -> FastAPI:
     """The application; `db` stands in for the database of the settings in tests."""
@@ -60,7 +69,8 @@ def create_app(settings: Settings | None = None, db: database.Database | None = 
     app.state.service = service
     for name, router in ROUTERS.items():
         needed = [] if name == "health" else [dependencies.AUTHORIZED]
-        app.include_router(router, prefix="" if name == "health" else "/v1", dependencies=needed)
+        prefix = "" if name == "health" else "/v1"
+        app.include_router(router, prefix=prefix, dependencies=needed, responses=PROBLEMS)
     _serve_docs(app)
     _handle_errors(app)
     app.add_middleware(Limits)

@@ -32,10 +32,10 @@ class Pulse:
         self._freezes = 1
         self._cleared = 0
         self._last = (monotonic(), wall())
-        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
 
     def start(self) -> None:
-        self._thread.start()
+        self._stop.clear()
+        threading.Thread(target=self._run, name="pulse", daemon=True).start()
 
     def stop(self) -> None:
         self._stop.set()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Response
-from fastapi.responses import PlainTextResponse
 from sqlalchemy import select
 
 from hpo_service import final, plots, protocol, studies, views
@@ -18,6 +17,9 @@ PlotName = Literal[
     "optimization_history", "learning_curves", "param_importances", "parallel_coordinate", "slice"
 ]
 IMAGE = {"schema": {"type": "string", "format": "binary"}}
+CSV: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/csv": {"schema": {"type": "string"}}}}
+}
 IMAGES = {200: {"content": {"image/png": IMAGE, "image/svg+xml": IMAGE}}}
 
 
@@ -43,7 +45,7 @@ def parameter_importances(study: StudyKey, service: ServiceDep) -> protocol.Impo
     return protocol.Importances(importances=plots.importances(service.storage, name))
 
 
-@router.get("/trials.csv", response_class=PlainTextResponse)
+@router.get("/trials.csv", response_class=Response, responses=CSV)
 def export_trials(study: StudyKey, service: ServiceDep) -> Response:
     """All search trials as CSV."""
     with service.database.read() as session:
