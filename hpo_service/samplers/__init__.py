@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from hpo_service.samplers.base import SamplerEntry, SpaceExhausted
-from hpo_service.samplers.from_optuna import GP, RANDOM, TPE
+from hpo_service.samplers.from_optuna import RANDOM, TPE
+from hpo_service.samplers.gp import GP
 from hpo_service.samplers.grid import GRID
 
 __all__ = ["SAMPLERS", "SamplerEntry", "SpaceExhausted"]

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from pydantic import Field
 
 from hpo_service.plugins import Options
 from hpo_service.samplers.base import SamplerEntry
 from hpo_service.space import Space
-
-StartupTrials = Annotated[
-    int, Field(ge=1, le=10_000, description="Finished trials before the model is asked.")
-]
 
 
 class RandomOptions(Options):
@@ -23,16 +19,12 @@ class RandomOptions(Options):
 class TpeOptions(Options):
     """Tree-structured Parzen estimator: densities of good and of other trials (Bergstra, 2011)."""
 
-    n_startup_trials: StartupTrials = 10
+    n_startup_trials: Annotated[
+        int, Field(ge=1, le=10_000, description="Finished trials before the model is asked.")
+    ] = 10
     n_ei_candidates: Annotated[
         int, Field(ge=1, le=10_000, description="Points drawn, of which the best is taken.")
     ] = 24
-
-
-class GpOptions(Options):
-    """Gaussian process with expected improvement (Snoek, 2012): for tens of costly trials."""
-
-    n_startup_trials: StartupTrials = 10
 
 
 def _random(_space: Space, _options: RandomOptions, seed: int) -> BaseSampler:
@@ -49,15 +41,5 @@ def _tpe(_space: Space, options: TpeOptions, seed: int) -> BaseSampler:
     )
 
 
-def _gp(_space: Space, options: GpOptions, seed: int) -> BaseSampler:
-    # Conditional parameters are drawn at random by design, which is no cause for a warning.
-    return GPSampler(
-        seed=seed,
-        n_startup_trials=options.n_startup_trials,
-        warn_independent_sampling=False,
-    )
-
-
 RANDOM = SamplerEntry(options=RandomOptions, build=_random)
 TPE = SamplerEntry(options=TpeOptions, build=_tpe)
-GP = SamplerEntry(options=GpOptions, build=_gp)

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import optuna
 import pytest
 from sqlalchemy import event
 
 from hpo_service import errors, protocol, suggest
 from hpo_service.database import Database
+from hpo_service.samplers import gp
 from hpo_service.suggest import MAX_WAITING, Searches
 from hpo_service.tables import Report, Study
 from tests.searching import Bench
@@ -89,7 +89,7 @@ class TestProposing:
         def fail(*_: Any) -> None:
             raise ArithmeticError("singular matrix")
 
-        monkeypatch.setattr(optuna.samplers.GPSampler, "sample_relative", fail)
+        monkeypatch.setattr(gp.GpSampler, "sample_relative", fail)
         with caplog.at_level(logging.CRITICAL):
             proposal = bench.study(sampler={"name": "gp"}).propose()
         assert proposal is not None

@@ -1,0 +1,127 @@
+"""A search space as the unit cube: what models see of a trial, and trials of what models choose.
+
+A choice is the number of its place in the list; its position tells it apart and means no more.
+What is not active is NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpo_service import space
+from hpo_service.protocol import Choice, FloatRange, IntRange, ParamValue
+from hpo_service.space import Space
+
+Rows = NDArray[np.float64]
+
+
+class Cube:
+    """Maps params to rows (n, parameters) of values, these to positions from 0 to 1, and back.
+
+    Each value of a stepped range, of whole numbers and of a list owns an equal part of its side
+    (in logarithms for log) and sits in the middle of it.
+    """
+
+    def __init__(self, searched: Space) -> None:
+        self.space = searched
+        self.names = space.order(searched)
+        self._column = {name: i for i, name in enumerate(self.names)}
+        ends = np.array([_ends(searched[name]) for name in self.names])
+        self._low, self._high, self._step = ends.T
+        self._log = np.array([getattr(searched[n], "log", False) for n in self.names])
+        self.unordered = np.array([isinstance(searched[n], Choice) for n in self.names])
+        sides = self._scaled(np.stack([self._low - self._step / 2, self._high + self._step / 2]))
+        self._from, self._width = sides[0], sides[1] - sides[0]
+        self._places = {
+            name: {choice: place for place, choice in enumerate(given.choices)}
+            for name, given in searched.items()
+            if isinstance(given, Choice)
+        }
+
+    def rows(self, params: Iterable[Mapping[str, ParamValue]]) -> Rows:
+        """The values of trials, a row each; `legal` tells which of them are points of the space."""
+        return np.array(
+            [[self._number(name, given) for name in self.names] for given in params]
+        ).reshape(-1, len(self.names))
+
+    def legal(self, rows: Rows) -> NDArray[np.bool_]:
+        """Whether each row has all active parameters, inside their ranges, and no others."""
+        given = ~np.isnan(rows)
+        inside = (rows >= self._low) & (rows <= self._high)
+        return np.asarray(((self._active(rows) == given) & (inside | ~given)).all(1))
+
+    def positions(self, rows: Rows) -> Rows:
+        """Where the values are on the sides of the cube; NaN stays."""
+        width = np.where(self._width > 0, self._width, 1.0)
+        return np.asarray((self._scaled(rows) - self._from) / width)
+
+    def values(self, positions: Rows, fixed: Rows) -> Rows:
+        """The rows at these positions: on their steps, inactive ones NaN.
+
+        What is not NaN in `fixed` (parameters,) is taken instead.
+        """
+        found = self._from + positions * self._width
+        found[:, self._log] = np.exp(found[:, self._log])
+        step = np.where(self._step > 0, self._step, 1.0)
+        stepped = self._low + step * np.floor((found - self._low) / step + 0.5)
+        found = np.clip(np.where(self._step > 0, stepped, found), self._low, self._high)
+        found = np.where(np.isnan(fixed), found, fixed)
+        found[~self._active(found)] = np.nan
+        return found
+
+    def params(self, row: Rows) -> dict[str, ParamValue]:
+        """The active parameters of a row (parameters,), as a trial has them."""
+        return {
+            name: self._param(name, float(number))
+            for name, number in zip(self.names, row, strict=True)
+            if not math.isnan(number)
+        }
+
+    def _number(self, name: str, params: Mapping[str, ParamValue]) -> float:
+        if name not in params:
+            return math.nan
+        if name in self._places:
+            return self._places[name].get(params[name], -1)  # illegal where it is not listed
+        value = params[name]
+        return float(value) if isinstance(value, int | float) else math.inf
+
+    def _param(self, name: str, number: float) -> ParamValue:
+        given = self.space[name]
+        if isinstance(given, Choice):
+            return given.choices[int(number)]
+        if isinstance(given, IntRange):
+            return int(number)
+        if given.step is None:
+            return number
+        return space.at_step(given, round((number - given.low) / given.step))
+
+    def _scaled(self, rows: Rows) -> Rows:
+        scaled = rows.copy()
+        scaled[:, self._log] = np.log(rows[:, self._log])
+        return scaled
+
+    def _active(self, rows: Rows) -> NDArray[np.bool_]:
+        """Which parameters exist beside the others of their row: parents come first."""
+        active = np.ones(rows.shape, dtype=bool)
+        for column, name in enumerate(self.names):
+            for parent, values in (self.space[name].when or {}).items():
+                at = self._column[parent]
+                wanted = np.array([self._number(parent, {parent: value}) for value in values])
+                met = np.isclose(rows[:, at, None], wanted, rtol=1e-9, atol=1e-12).any(1)
+                active[:, column] &= met & active[:, at]
+        return active
+
+
+def _ends(given: Choice | IntRange | FloatRange) -> tuple[float, float, float]:
+    """The lowest and the highest value, and the step between values: 0 for none."""
+    if isinstance(given, Choice):
+        return 0, len(given.choices) - 1, 1
+    if given.step is None:
+        return given.low, given.high, 0
+    if isinstance(given, IntRange):
+        return given.low, given.low + space.last_step(given) * given.step, given.step
+    return given.low, space.at_step(given, space.last_step(given)), given.step
