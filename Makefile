@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 ARGS ?=
+BENCHMARKS := contention training
 
 .DEFAULT_GOAL := help
 .PHONY: help install lint format test demo bench constraints clean
@@ -39,7 +40,8 @@ demo: install ## a server and two workers tune a network, in about a minute (ARG
 	$(BIN)/hpo demo $(ARGS)
 
 bench: install ## all benchmarks as JSON lines (ARGS=--quick for the short form)
-	@for bench in benchmarks/[a-z]*.py; do $(BIN)/python $$bench $(ARGS) || exit 1; done
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
+	@for bench in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$bench $(ARGS) || exit 1; done
 
 constraints: ## renew constraints.txt with the newest versions that pyproject.toml allows
 	rm -rf build/constraints

@@ -73,7 +73,7 @@ class Database:
             WriteSession(self.writer, expire_on_commit=False) as session,
             session.begin(),
         ):
-            yield session, self._now(session)
+            yield session, self.now(session)
 
     def transact(self, change: Callable[[WriteSession, datetime], T]) -> T:
         """Run `change` in `write()`, again where another transaction stood in its way.
@@ -92,7 +92,8 @@ class Database:
         self.reader.dispose()
         self.writer.dispose()
 
-    def _now(self, session: Session) -> datetime:
+    def now(self, session: Session) -> datetime:
+        """The database's clock on PostgreSQL, the process's on SQLite, the test's own in tests."""
         if self.clock:
             return self.clock()
         if self.sqlite:

@@ -14,7 +14,7 @@ from hpo_service.service import Service
 from hpo_service.suggest import Proposal, Search
 from hpo_service.tables import Study, Trial
 
-BUSY_SECONDS = 0.5  # a sampler is at work for somebody else
+BUSY_SECONDS = 1.0  # a sampler is at work for somebody else
 IDLE_SECONDS = 2.0  # nothing to lease at present
 MAX_COLLISIONS = 20
 
@@ -27,6 +27,18 @@ def lease(
     """Lease up to `len(request.lease_ids)` trials of one study; repeatable without effect."""
     if service.draining.is_set():
         raise errors.Unavailable("The server is stopping.", retry_after=5)
+    # Leases are the dear requests: a crowd of them must not keep heartbeats and reports waiting.
+    if not service.lease_slots.acquire(blocking=False):
+        return protocol.Leases(leases=[], retry_after=BUSY_SECONDS)
+    try:
+        return _lease(service, request, study_id, token)
+    finally:
+        service.lease_slots.release()
+
+
+def _lease(
+    service: Service, request: protocol.LeaseRequest, study_id: int | None, token: str
+) -> protocol.Leases:
     freeze = service.pulse.freeze
     if freeze is not None:
         service.database.transact(lambda s, now: leases.extend_all(s, now, service.ttl))
@@ -81,14 +93,18 @@ class _Granting:
 
     def run(self) -> list[protocol.TrialLease]:
         """Manual rows first, then other stored ones, then proposals; the leases held at the end."""
-        with self.service.database.read() as session:
+        database = self.service.database
+        with database.read() as session:
             manual = _manual(session, self.study_id) is not None
+            stored = leases.any_claimable(session, database.now(session), self.study_id)
         if manual:
             self._sample(manual_only=True)
-        self.service.database.transact(self._claim)
+        if stored:
+            database.transact(self._claim)
         if self._missing():
             self._sample(manual_only=False)
-            self.service.database.transact(self._settle)
+            if not self.busy:
+                database.transact(self._settle)
         return answer(self.service, self.request, self.token)
 
     def _missing(self) -> list[str]:

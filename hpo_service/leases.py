@@ -65,6 +65,12 @@ def candidates(session: Session, study_id: int | None, objectives: list[str]) ->
     return list(session.scalars(query.order_by(running, Study.id)))
 
 
+def any_claimable(session: Session, now: datetime, study_id: int) -> bool:
+    """Whether `claim` or `fail_poisoned` may find a row: asked first, to spare a transaction."""
+    found = or_(_claimable(now, expired=False), _expired(now))
+    return bool(session.scalar(select(Trial.id).where(Trial.study_id == study_id, found).limit(1)))
+
+
 def claim(
     session: WriteSession,
     now: datetime,

@@ -13,6 +13,8 @@ from hpo_service.settings import Settings
 from hpo_service.storage import Storage
 from hpo_service.suggest import Searches
 
+LEASES_AT_ONCE = 12
+
 
 @dataclass(frozen=True)
 class Service:
@@ -26,6 +28,9 @@ class Service:
     pulse: Pulse
     # Set when the server is about to stop: no new leases, all else goes on to its end.
     draining: threading.Event = field(default_factory=threading.Event)
+    lease_slots: threading.Semaphore = field(
+        default_factory=lambda: threading.Semaphore(LEASES_AT_ONCE)
+    )
 
     @property
     def ttl(self) -> timedelta:
