@@ -88,9 +88,12 @@ def sentence(error: Exception) -> str:
         case typer.TyperException():
             context = getattr(error, "ctx", None)
             hint = f" See `{context.command_path} --help`." if context else ""
-            return error.format_message() + hint
+            return f"{error.format_message().rstrip('.')}.{hint}"
         case errors.Unreachable():
             return f"{error.message} Start one with `hpo serve`, or name it with --url."
+        case errors.Unavailable() if error.__cause__:
+            cause = str(getattr(error.__cause__, "orig", error.__cause__))
+            return f"{error.message} ({cause.splitlines()[0]})"
         case errors.Unauthorized():
             return f"{error.message} The commands take it as --token or HPO_TOKEN."
         case errors.HpoError():

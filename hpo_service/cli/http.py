@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from contextlib import ExitStack
 from pathlib import Path
@@ -62,6 +63,6 @@ def listening(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=LISTEN_BACKLOG)
     except OSError as error:
         raise errors.HpoError(
-            f"Cannot listen on {host} port {port} ({error.strerror}): "
+            f"Cannot listen on {host} port {port} ({os.strerror(error.errno or 0)}): "
             "choose another with --host or --port."
         ) from error

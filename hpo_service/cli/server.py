@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,7 +32,17 @@ DatabaseUrl = Annotated[
         envvar="HPO_DATABASE_URL", metavar="URL", help="PostgreSQL, or another SQLite file."
     ),
 ]
-Device = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")]
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
+        raise typer.BadParameter("write auto, cpu, cuda or cuda:N")
+    return text
+
+
+Device = Annotated[
+    str, typer.Option(parser=_device, metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")
+]
 Threads = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Threads of a training process.")
 ]
