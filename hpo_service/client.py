@@ -25,6 +25,7 @@ from hpo_service import errors, protocol
 
 CONNECT_TIMEOUT = 5.0  # seconds
 READ_TIMEOUT = 10.0  # seconds without a byte of the answer
+KEEPALIVE = 3.0  # seconds; below the server's 5, or it would close connections we just reuse
 SLOW_TIMEOUT = 300.0  # seconds, for calls that read or draw a lot of data
 
 StudyKey = str | int  # a study's name or its id
@@ -308,7 +309,8 @@ def _connect(url: str) -> httpx.Client:
         raise errors.invalid("url", f"{url!r} is no address of a server: write http://host:port")
     # Proxy settings of the environment are not meant for the machine itself.
     local = address.host in ("localhost", "127.0.0.1", "::1")
-    return httpx.Client(base_url=url, trust_env=not local)
+    limits = httpx.Limits(keepalive_expiry=KEEPALIVE)
+    return httpx.Client(base_url=url, trust_env=not local, limits=limits)
 
 
 @contextmanager
