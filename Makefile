@@ -4,7 +4,6 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-BENCHMARKS := $(notdir $(basename $(wildcard benchmarks/[a-z]*.py)))
 ARGS ?=
 BENCHMARKS := contention training
 
