@@ -46,7 +46,7 @@ bench: install ## all benchmarks as JSON lines (ARGS=--quick for the short form)
 constraints: ## renew constraints.txt with the newest versions that pyproject.toml allows
 	rm -rf build/constraints
 	"$(PYTHON)" -m venv build/constraints
-	build/constraints/bin/python -m pip install --quiet -e '.[dev]'
+	build/constraints/bin/python -m pip install --quiet -e '.[dev,bench]'
 	{ echo '# The versions make install uses. Renew with make constraints.'; \
 		build/constraints/bin/python -m pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//'; \
 	} > constraints.txt
