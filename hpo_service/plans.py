@@ -87,7 +87,7 @@ def _family(name: str) -> Family:
 def _search_space(
     spec: protocol.StudySpec, objective: protocol.TrainObjective, family: Family
 ) -> Space:
-    catalog.settings_of(family, objective.params)
+    _check_fixed(family, objective.params)
     given = spec.search_space
     if given is None:
         default = {k: v for k, v in family.default_space.items() if k not in objective.params}
@@ -108,6 +108,16 @@ def _search_space(
             "search_space.epochs", "trials of different length cannot be pruned fairly: fix epochs"
         )
     return searched
+
+
+def _check_fixed(family: Family, params: Params) -> None:
+    """The catalog names `params.epochs`; in a study that stands below `objective`."""
+    try:
+        catalog.settings_of(family, params)
+    except errors.InvalidRequest as error:
+        wrong = [errors.FieldError(f"objective.{f.field}", f.message) for f in error.fields]
+        sentence = "; ".join(f"{w.field}: {w.message}" for w in wrong)
+        raise errors.InvalidRequest(sentence, fields=tuple(wrong)) from None
 
 
 def _settle_conditions(given: Space, fixed: Params, family: Family, *, refuse: bool) -> Space:

@@ -39,10 +39,10 @@ SPECS: list[tuple[dict[str, Any], str]] = [
     (changed("objective.metrics", ["accuracy", "accuracy"]), "objective.metrics"),
     (changed("objective.record", ["rmse"]), "objective.record.0"),
     (changed("objective.metrics", []), "objective.metrics"),
-    (changed("objective.params", {"no_such": 1}), "params.no_such"),
-    (changed("objective.params", {"epochs": 0}), "params.epochs"),
-    (changed("objective.params", {"epochs": "5"}), "params.epochs"),
-    (changed("objective.params", {"epochs": True}), "params.epochs"),
+    (changed("objective.params", {"no_such": 1}), "objective.params.no_such"),
+    (changed("objective.params", {"epochs": 0}), "objective.params.epochs"),
+    (changed("objective.params", {"epochs": "5"}), "objective.params.epochs"),
+    (changed("objective.params", {"epochs": True}), "objective.params.epochs"),
     (changed("objective.params", {"learning_rate": 0.1}), "search_space.learning_rate"),
     (changed("objective.holdout", 0.9), "objective.holdout"),
     (changed("objective.holdout", -0.1), "objective.holdout"),
@@ -115,7 +115,7 @@ def test_a_bad_study_is_refused_by_field(api: Api, spec: dict[str, Any], field: 
     answer = api.http.post("/v1/studies", json=spec)
     assert answer.status_code == 422, answer.text
     fields = [f["field"] for f in answer.json()["error"]["fields"]]
-    assert any(f == field or f.endswith(f".{field}") or f.startswith(field) for f in fields), fields
+    assert any(f.startswith(field) for f in fields), fields
     assert all(f["message"] for f in answer.json()["error"]["fields"])
     assert api.get("/studies")["studies"] == []
 
