@@ -85,6 +85,7 @@ def test_a_disk_that_fails_costs_the_spool_and_not_the_trial(tmp_path: Path) -> 
     made = spool.Spool.create(tmp_path / "missing", lease())
     made.append(entries()[0])
     made.remove()
+    assert not (tmp_path / "missing").exists()
 
 
 class Downloads:
