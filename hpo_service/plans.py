@@ -90,11 +90,15 @@ def _search_space(
     _check_fixed(family, objective.params)
     given = spec.search_space
     if given is None:
-        default = {k: v for k, v in family.default_space.items() if k not in objective.params}
+        default = {
+            name: distribution
+            for name, distribution in family.default_space.items()
+            if catalog.plain(name) not in objective.params
+        }
         searched = _settle_conditions(default, objective.params, family, refuse=False)
     else:
         for name in given:
-            if name in objective.params:
+            if catalog.plain(name) in objective.params:
                 raise errors.invalid(
                     f"search_space.{name}", "stands in objective.params too: fix it or search it"
                 )
@@ -103,10 +107,12 @@ def _search_space(
         raise errors.invalid("search_space", "nothing is left to search: every name is fixed")
     catalog.check_space(family, searched)
     space.check(searched)
-    if "epochs" in searched and spec.pruner.name != "none":
-        raise errors.invalid(
-            "search_space.epochs", "trials of different length cannot be pruned fairly: fix epochs"
-        )
+    for name in searched:
+        if catalog.plain(name) in ("epochs", "iterations") and spec.pruner.name != "none":
+            raise errors.invalid(
+                f"search_space.{name}",
+                "trials of different length cannot be pruned fairly: fix it, or set no pruner",
+            )
     return searched
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,8 +24,11 @@ __all__ = [
     "Metric",
     "NetworkHyperparameters",
     "check_space",
+    "plain",
     "settings_of",
 ]
+
+_When = dict[str, list[protocol.ParamValue]] | None
 
 FAMILIES: dict[str, Family] = {
     "mlp": MLP,
@@ -33,10 +37,22 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+def plain(name: str) -> str:
+    """The hyperparameter meant by a name of a search space: `learning_rate@sgd` is learning_rate.
+
+    So one hyperparameter can have several ranges, each under a condition of its own.
+    """
+    return name.partition("@")[0]
+
+
 def settings_of(family: Family, params: Mapping[str, Any]) -> Hyperparameters:
     """The family's settings, defaults filled in; `InvalidRequest` names each wrong `params.*`."""
+    named = {plain(name): value for name, value in params.items()}
+    if len(named) < len(params):
+        doubled = next(name for name in params if plain(name) != name)
+        raise errors.invalid(f"params.{doubled}", f"{plain(doubled)} has another value already")
     try:
-        return family.hyperparameters.model_validate(dict(params))
+        return family.hyperparameters.model_validate(named)
     except ValidationError as error:
         raise _refusal(family, "params", error.errors()) from None
 
@@ -47,6 +63,7 @@ def check_space(family: Family, space: Mapping[str, protocol.Distribution]) -> N
     Raises `InvalidRequest` with fields such as `search_space.dropout.high`.
     """
     fields = [wrong for name, found in space.items() for wrong in _wrong_ends(family, name, found)]
+    fields += _overlaps(space)
     if fields:
         raise errors.InvalidRequest(_sentence(fields), fields=tuple(fields))
 
@@ -54,7 +71,7 @@ def check_space(family: Family, space: Mapping[str, protocol.Distribution]) -> N
 def _wrong_ends(
     family: Family, name: str, distribution: protocol.Distribution
 ) -> list[errors.FieldError]:
-    if name not in family.hyperparameters.model_fields:
+    if plain(name) not in family.hyperparameters.model_fields:
         return [errors.FieldError(f"search_space.{name}", _unknown(family))]
     ends: dict[str, Any]
     if isinstance(distribution, protocol.Choice):
@@ -64,11 +81,32 @@ def _wrong_ends(
     wrong = []
     for end, value in ends.items():
         try:
-            family.hyperparameters.model_validate({name: value})
+            family.hyperparameters.model_validate({plain(name): value})
         except ValidationError as error:
             message = _plain(error.errors()[0])
             wrong.append(errors.FieldError(f"search_space.{name}.{end}", f"{value!r}: {message}"))
     return wrong
+
+
+def _overlaps(space: Mapping[str, protocol.Distribution]) -> list[errors.FieldError]:
+    """Names of one hyperparameter must not be active together: told apart by a common parent."""
+    return [
+        errors.FieldError(
+            f"search_space.{two}",
+            f"may be active together with {one!r}: give both a `when` on the same parameter, "
+            "with other values",
+        )
+        for one, two in itertools.combinations(space, 2)
+        if plain(one) == plain(two) and not _exclusive(space[one].when, space[two].when)
+    ]
+
+
+def _exclusive(one: _When, two: _When) -> bool:
+    return any(
+        not any(value in (two or {})[parent] for value in values)
+        for parent, values in (one or {}).items()
+        if parent in (two or {})
+    )
 
 
 def _refusal(family: Family, root: str, details: list[ErrorDetails]) -> errors.InvalidRequest:

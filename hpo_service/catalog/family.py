@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from hpo_service import protocol
 from hpo_service.catalog.optimizers import Optimizer
+from hpo_service.protocol import Choice, FloatRange
+
+ClassWeights = Literal["none", "balanced"]
+EarlyStopping = Literal["mean", "inner"]
+RestartScore = Literal["mean", "best", "ensemble"]
 
 
 class Hyperparameters(BaseModel):
@@ -35,11 +40,34 @@ class NetworkHyperparameters(Hyperparameters):
         Optimizer, Field(description="The rule that turns gradients to steps.")
     ] = "adam"
     momentum: Annotated[
-        float, Field(ge=0, lt=1, description="Of sgd and rmsprop; adam has its own.")
+        float, Field(ge=0, lt=1, description="Of sgd and rmsprop; the adams have their own.")
     ] = 0.9
+    nesterov: Annotated[
+        bool, Field(description="Nesterov's momentum, of sgd alone (Sutskever et al. 2013).")
+    ] = False
+    iterations: Annotated[
+        int | None,
+        Field(ge=1, le=10**9, description="Steps of the optimizer in all, instead of `epochs`."),
+    ] = None
     weight_decay: Annotated[
         float, Field(ge=0, le=10, description="L2 penalty: added to the gradient as in PyTorch.")
     ] = 0.0
+    l1: Annotated[float, Field(ge=0, le=10, description="L1 penalty on all weights.")] = 0.0
+    performance_ratio: Annotated[
+        float,
+        Field(ge=0, lt=1, description="Share of the mean squared weight in the loss."),
+    ] = 0.0
+    label_smoothing: Annotated[
+        float,
+        Field(ge=0, lt=1, description="Share of a label spread over all classes; classes only."),
+    ] = 0.0
+    clip_norm: Annotated[
+        float, Field(ge=0, le=1e6, description="Longest gradient of a network; 0: no limit.")
+    ] = 0.0
+    class_weights: Annotated[
+        ClassWeights,
+        Field(description="balanced: rows count by the inverse share of their class."),
+    ] = "none"
     patience: Annotated[
         int,
         Field(
@@ -48,6 +76,23 @@ class NetworkHyperparameters(Hyperparameters):
             description="Early stopping: epochs without a better mean over all folds; 0: off.",
         ),
     ] = 0
+    early_stopping: Annotated[
+        EarlyStopping,
+        Field(
+            description="What early stopping watches: mean, the folds that score; inner, "
+            "15 % of each training fold, set aside for it."
+        ),
+    ] = "mean"
+    restarts: Annotated[
+        int, Field(ge=1, le=100, description="Networks of each fold, from other first weights.")
+    ] = 1
+    restart_score: Annotated[
+        RestartScore,
+        Field(
+            description="Of several restarts: mean, of their scores; best, the one with the "
+            "lowest training loss; ensemble, the score of their averaged predictions."
+        ),
+    ] = "mean"
 
 
 @dataclass(frozen=True)
@@ -66,3 +111,32 @@ class Family:
     default_space: dict[str, protocol.Distribution]
     network: bool
     baseline: bool = False
+
+
+def training_space(
+    sgd: tuple[float, float], adaptive: tuple[float, float], batch_sizes: list[int]
+) -> dict[str, protocol.Distribution]:
+    """The part of a default space that all networks share: how to train.
+
+    `sgd` and `adaptive`: ranges of the learning rate, which differ by optimizer.
+    """
+    adaptives: list[protocol.ParamValue] = ["adam", "rmsprop"]
+    sizes: list[protocol.ParamValue] = [*batch_sizes]
+    return {
+        "optimizer": Choice(type="categorical", choices=["sgd", *adaptives]),
+        "momentum": FloatRange(
+            type="float", low=0.0, high=0.98, when={"optimizer": ["sgd", "rmsprop"]}
+        ),
+        "learning_rate@sgd": FloatRange(
+            type="float", low=sgd[0], high=sgd[1], log=True, when={"optimizer": ["sgd"]}
+        ),
+        "learning_rate@adaptive": FloatRange(
+            type="float",
+            low=adaptive[0],
+            high=adaptive[1],
+            log=True,
+            when={"optimizer": adaptives},
+        ),
+        "batch_size": Choice(type="categorical", choices=sizes),
+        "weight_decay": FloatRange(type="float", low=1e-6, high=1e-2, log=True),
+    }

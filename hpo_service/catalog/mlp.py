@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from hpo_service.catalog.activations import Activation
-from hpo_service.catalog.family import Family, NetworkHyperparameters
+from hpo_service.catalog.family import Family, NetworkHyperparameters, training_space
 from hpo_service.catalog.initializations import Initialization
 from hpo_service.protocol import Choice, FloatRange, IntRange
 
@@ -69,12 +69,6 @@ MLP = Family(
         "initialization": Choice(
             type="categorical", choices=["he_uniform", "xavier_uniform", "orthogonal"]
         ),
-        "optimizer": Choice(type="categorical", choices=["sgd", "adam", "rmsprop"]),
-        "momentum": FloatRange(
-            type="float", low=0.0, high=0.98, when={"optimizer": ["sgd", "rmsprop"]}
-        ),
-        "learning_rate": FloatRange(type="float", low=3e-4, high=0.1, log=True),
-        "batch_size": Choice(type="categorical", choices=[32, 64, 128]),
-        "weight_decay": FloatRange(type="float", low=1e-6, high=1e-2, log=True),
+        **training_space(sgd=(1e-3, 0.5), adaptive=(1e-4, 3e-2), batch_sizes=[32, 64, 128]),
     },
 )

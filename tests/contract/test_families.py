@@ -14,6 +14,7 @@ from sklearn import metrics as reference
 
 from hpo_service import catalog, errors, protocol
 from hpo_service.catalog import activations, initializations, optimizers
+from hpo_service.space import active
 from tests import training
 from workers import metrics, objective
 from workers.models import MODELS, NetworkModel
@@ -27,13 +28,16 @@ NETWORKS = [(family, task) for family, task in TASKS if family.network]
 
 
 def corners(space: dict[str, protocol.Distribution]) -> list[dict[str, Any]]:
-    """All low ends, all high ends, and each choice once; everything active."""
+    """All low ends, all high ends, and each choice once; what is active."""
     ends: dict[str, list[Any]] = {
         name: each.choices if isinstance(each, protocol.Choice) else [each.low, each.high]
         for name, each in space.items()
     }
     most = max(map(len, ends.values()))
-    return [{name: values[at % len(values)] for name, values in ends.items()} for at in range(most)]
+    found = [
+        {name: values[at % len(values)] for name, values in ends.items()} for at in range(most)
+    ]
+    return [{n: v for n, v in each.items() if active(space, n, each)} for each in found]
 
 
 def test_declarations_and_code_have_the_same_names() -> None:
@@ -45,6 +49,21 @@ def test_declarations_and_code_have_the_same_names() -> None:
     for name, family in catalog.FAMILIES.items():
         assert family.name == name
         assert family.network == isinstance(MODELS[name], NetworkModel)
+
+
+def test_one_hyperparameter_may_have_a_range_for_each_condition() -> None:
+    family = catalog.FAMILIES["mlp"]
+    assert catalog.settings_of(family, {"learning_rate@sgd": 0.25}).learning_rate == 0.25  # type: ignore[attr-defined]
+    rate = protocol.FloatRange(type="float", low=0.1, high=0.5)
+    sgd = rate.model_copy(update={"when": {"optimizer": ["sgd"]}})
+    catalog.check_space(family, {"learning_rate@sgd": sgd, "learning_rate@other": sgd.model_copy(
+        update={"when": {"optimizer": ["adam", "rmsprop"]}}
+    )})  # fmt: skip
+    for other in (rate, sgd):
+        with pytest.raises(errors.InvalidRequest, match=r"b: may be active together with 'l"):
+            catalog.check_space(family, {"learning_rate@a": sgd, "learning_rate@b": other})
+    with pytest.raises(errors.InvalidRequest, match="has another value already"):
+        catalog.settings_of(family, {"learning_rate": 0.1, "learning_rate@sgd": 0.1})
 
 
 @pytest.mark.parametrize("family", catalog.FAMILIES.values(), ids=lambda family: family.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -14,29 +14,44 @@ from torch import Tensor
 from hpo_service import protocol
 
 Arrays = dict[str, NDArray[Any]]
+# How a row's inputs lie: `columns` flat features of any data, `structured` what keeps the form of
+# images, sequences and symbols (see `workers.data.preprocessing`).
+Layout = Literal["columns", "structured"]
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a network is built for: columns in, classes or numbers out, and how to compute."""
+    """What a network is built for: what goes in, what comes out, and how to compute.
+
+    `inputs` columns of a row; `outputs` classes or numbers, for each step where `per_step`. `dims`
+    is the form of structured rows, (channels, height, width), (steps, channels) or (steps,), and
+    empty for a table; `symbols` counts the codes of symbols, padding 0 and unknown 1 included;
+    `blocks` are the columns [start, stop) that are one category each.
+    """
 
     task: protocol.Task
     inputs: int
     outputs: int
     dtype: torch.dtype
     device: torch.device
+    dims: tuple[int, ...] = ()
+    symbols: int = 0
+    per_step: bool = False
+    blocks: tuple[tuple[int, int], ...] = ()
 
 
 class Network(Protocol):
-    """Equal-shaped networks, one a lane, trained in one pass.
+    """Networks that fit into one pass, one a lane.
 
     `parameters` and `gradient` are (lanes, numbers): a row holds all of one lane's weights, so an
-    optimizer is one formula for all lanes and dropping lanes is one selection. What a lane draws
-    comes from its own generator alone: it computes the same, whatever it is packed with.
+    optimizer is one formula for all lanes and dropping lanes is one selection. `statistics` are
+    numbers that no gradient moves, such as running means, (lanes, ...). What a lane draws comes
+    from its own generator alone: it computes the same, whatever it is packed with.
     """
 
     parameters: Tensor
     gradient: Tensor
+    statistics: dict[str, Tensor]
 
     def start_epoch(self, steps: Sequence[int]) -> None:
         """Each lane is about to take its number of steps; the numbers may differ."""
@@ -44,26 +59,50 @@ class Network(Protocol):
     def learn(self, step: int, inputs: Tensor, target: Tensor, weights: Tensor | float) -> Tensor:
         """Set `gradient`; the loss of each row, (lanes, rows).
 
-        `inputs` (lanes, rows, columns); `target` (lanes, rows) class codes or
-        (lanes, rows, targets); `weights` of the rows, (lanes, rows), or one for all.
+        `inputs` (lanes, rows, columns); `target` (lanes, rows) class codes, (lanes, rows, targets)
+        or (lanes, rows, steps) codes; `weights` of the rows, (lanes, rows), or one for all. A row
+        of weight 0 is padding: nothing may depend on it.
         """
 
     def predict(self, inputs: Tensor) -> Tensor:
-        """Logits or scaled numbers, (lanes, rows, outputs), for (lanes, rows, columns)."""
+        """Logits or scaled numbers, (lanes, rows, outputs or steps * outputs)."""
 
     def keep(self, lanes: Sequence[int]) -> None:
         """Go on with these lanes only."""
 
+    def unpack(self, flat: Tensor, lane: int) -> Arrays:
+        """A lane's row of a (lanes, numbers) tensor as named arrays, without padding."""
+
+    def pack(self, arrays: Arrays, flat: Tensor, lane: int) -> None:
+        """Write what `unpack` gave into a lane's row."""
+
     def arrays(self, lane: int) -> Arrays:
-        """A lane's weights by name, to be stored with a model."""
+        """A lane's weights and statistics by name, to be stored with a model."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a lane needs: `numbers` weights, and `values` computed for a row of inputs."""
+
+    numbers: int
+    values: int
 
 
 @dataclass(frozen=True)
 class NetworkModel:
-    """A family trained by epochs. Settings of equal `shape` can be lanes of one `build`."""
+    """A family trained by epochs. Settings of equal `shape` can be lanes of one `build`.
+
+    `probes`: for each kind of network of this family (`kind(settings)`) settings from small to
+    large on which a machine tries whether lanes are faster in one pass or one after another; a
+    kind without probes always runs in one pass.
+    """
 
     shape: Callable[[Any], Hashable]
     build: Callable[[Sequence[Any], Sequence[np.random.Generator], Shape], Network]
+    size: Callable[[Any, Shape], Size]
+    layout: Layout = "columns"
+    kind: Callable[[Any], str] = lambda settings: ""
+    probes: tuple[tuple[dict[str, Any], Shape], ...] = ()
 
 
 class Fitted(Protocol):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hpo_service.catalog.mlp import MlpHyperparameters
 from workers.models.activations import ACTIVATIONS, PRELU_START
-from workers.models.base import Arrays, NetworkModel, Shape
+from workers.models.base import Arrays, NetworkModel, Shape, Size
 from workers.models.dropout import Dropout
 from workers.models.initializations import INITIALIZATIONS
 
@@ -37,6 +37,7 @@ class Mlp:
         self._widths = [shape.inputs, *settings[0].widths, shape.outputs]
         self._activation = ACTIVATIONS[settings[0].activation]
         self._classes = shape.task == "classification"
+        self.statistics: dict[str, Tensor] = {}
         drawn = [self._draw(s, rng) for s, rng in zip(settings, rngs, strict=True)]
         flat = torch.from_numpy(np.stack(drawn))
         self._set(flat.to(shape.device, shape.dtype))
@@ -71,14 +72,27 @@ class Mlp:
             self._dropout.keep(lanes)
 
     def arrays(self, lane: int) -> Arrays:
+        return self.unpack(self.parameters, lane)
+
+    def unpack(self, flat: Tensor, lane: int) -> Arrays:
         """As in `torch.nn.Linear` and `PReLU`: weights (out, in), biases (out,), slopes (1,)."""
-        found: Arrays = {}
-        for at, layer in enumerate(self._layers):
-            weight = layer.weight[lane] if layer is self._layers[-1] else layer.weight[lane].T
-            found[f"layers.{at}.weight"] = weight.cpu().numpy().copy()
-            found[f"layers.{at}.bias"] = layer.bias[lane].flatten().cpu().numpy().copy()
+        named = self._named(flat, lane)
+        return {name: numbers.cpu().numpy().copy() for name, numbers in named.items()}
+
+    def pack(self, arrays: Arrays, flat: Tensor, lane: int) -> None:
+        for name, numbers in self._named(flat, lane).items():
+            numbers.copy_(torch.from_numpy(arrays[name]))
+
+    def _named(self, flat: Tensor, lane: int) -> dict[str, Tensor]:
+        """Views of a lane's numbers."""
+        found: dict[str, Tensor] = {}
+        layers = self._views(flat)
+        for at, layer in enumerate(layers):
+            weight = layer.weight[lane] if layer is layers[-1] else layer.weight[lane].T
+            found[f"layers.{at}.weight"] = weight
+            found[f"layers.{at}.bias"] = layer.bias[lane].flatten()
             if layer.slope is not None:
-                found[f"layers.{at}.slope"] = layer.slope[lane].flatten().cpu().numpy().copy()
+                found[f"layers.{at}.slope"] = layer.slope[lane].flatten()
         return found
 
     def _draw(self, settings: MlpHyperparameters, rng: np.random.Generator) -> Any:
@@ -219,4 +233,11 @@ def shape(settings: MlpHyperparameters) -> Hashable:
     return settings.widths, settings.activation
 
 
-MODEL = NetworkModel(shape=shape, build=Mlp)
+def size(settings: MlpHyperparameters, shape: Shape) -> Size:
+    """What a lane needs."""
+    widths = [shape.inputs, *settings.widths, shape.outputs]
+    numbers = sum((fan_in + 1) * fan_out for fan_in, fan_out in itertools.pairwise(widths))
+    return Size(numbers, 4 * sum(widths))
+
+
+MODEL = NetworkModel(shape=shape, build=Mlp, size=size)
