@@ -31,6 +31,8 @@ TrialState = Literal["waiting", "running", "complete", "pruned", "fail", "cancel
 TrialKind = Literal["search", "baseline", "confirm", "final"]
 Direction = Literal["minimize", "maximize"]
 Task = Literal["classification", "regression"]
+DataKind = Literal["table", "image", "sequence", "symbols"]
+ValidationMethod = Literal["k_fold", "time_series"]
 Action = Literal["continue", "prune", "stop", "lost"]
 Fate = Literal["held", "stop", "lost"]
 
@@ -164,15 +166,21 @@ SearchSpace = Annotated[dict[Key, Distribution], Field(min_length=1, max_length=
 class Validation(Model):
     """How a setting is scored inside the search part of the data.
 
-    The folds are scikit-learn's `KFold` or `StratifiedKFold` with `shuffle=True` and
-    `random_state = study seed + repeat`, over the rows in stored order.
+    `k_fold`: scikit-learn's `KFold` or `StratifiedKFold` with `shuffle=True` and
+    `random_state = study seed + repeat`, over the rows in stored order. `time_series`, for rows
+    that stand in the order of time: scikit-learn's `TimeSeriesSplit`, each fold scored on rows
+    later than all it was trained on.
     """
 
-    method: Literal["k_fold"] = "k_fold"
+    method: Annotated[
+        ValidationMethod | None,
+        Field(description="Unset: time_series for data in the order of time, else k_fold."),
+    ] = None
     folds: Annotated[int, Field(ge=2, le=100)] = 5
     repeats: Annotated[int, Field(ge=1, le=20)] = 1
     stratify: Annotated[
-        bool | None, Field(description="Unset: for classification, not for regression.")
+        bool | None,
+        Field(description="Unset: for k_fold of one class per row, not for anything else."),
     ] = None
 
 
@@ -528,6 +536,15 @@ class DatasetSchema(Model):
     Tensors: `numeric` float64 (rows, numeric columns), NaN where missing; `categorical` int32
     (rows, categorical columns), -1 where missing; `target` int64 class codes (rows,) for
     classification, float64 (rows,) or (rows, targets) for regression.
+
+    `shape` says what a row is:
+    unset: a table;
+    [channels, height, width]: an image, `numeric` (rows, channels * height * width), channel by
+    channel;
+    [steps, channels]: a sequence, `numeric` (rows, steps * channels), step by step; after the end
+    of a shorter row NaN in all channels;
+    [steps]: a text, `categorical` (rows, steps) codes into `symbols` (characters or words), -1
+    after the end; `columns` is empty.
     """
 
     task: Task
@@ -536,6 +553,20 @@ class DatasetSchema(Model):
     target: list[str]
     classes: list[str] = []
     shape: list[int] | None = None
+    symbols: Annotated[
+        list[str], Field(description="Of a text: its alphabet, in the order of the codes.")
+    ] = []
+    per_step: Annotated[
+        bool,
+        Field(description="One class for each step: `target` (rows, steps), -1 where none is."),
+    ] = False
+    ordered: Annotated[bool, Field(description="The rows stand in the order of time.")] = False
+
+    @property
+    def kind(self) -> DataKind:
+        """What a row is, told by the length of `shape`."""
+        kinds: dict[int, DataKind] = {0: "table", 1: "symbols", 2: "sequence", 3: "image"}
+        return kinds[len(self.shape or [])]
 
 
 class Dataset(Model):

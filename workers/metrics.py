@@ -58,6 +58,11 @@ def log_loss(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     return _mean_over_rows(-given.log(), mask)
 
 
+def perplexity(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Exponential of the log loss: among how many equally likely classes one would guess."""
+    return log_loss(prediction, target, mask).exp()
+
+
 def r2(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """Share of the variance explained; of a constant target 1 if exact, else 0."""
     rows = mask[:, :, None]
@@ -84,6 +89,7 @@ METRICS: dict[str, Score] = {
     "balanced_accuracy": balanced_accuracy,
     "f1_macro": f1_macro,
     "log_loss": log_loss,
+    "perplexity": perplexity,
     "r2": r2,
     "rmse": rmse,
     "mae": mae,

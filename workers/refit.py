@@ -91,6 +91,7 @@ def _store(
         "epochs": setting.epochs,
         "seed": setting.seed,
         "schema": data.schema.model_dump(),
+        "layout": part.preprocessing.layout,
     }
     metadata = {"model": json.dumps(described)}
     channel.artifact(lease_id, "model", save(_contiguous(arrays), metadata=metadata))

@@ -101,6 +101,7 @@ class Family:
 
     `network`: trained by epochs and so with a curve; else fitted at once (one step).
     `baseline`: scored with its defaults beside every study of its tasks.
+    `kinds`: of data it can be given; `per_step`: whether it can tell a class for each step.
     """
 
     name: str
@@ -111,6 +112,8 @@ class Family:
     default_space: dict[str, protocol.Distribution]
     network: bool
     baseline: bool = False
+    kinds: tuple[protocol.DataKind, ...] = ("table", "image", "sequence", "symbols")
+    per_step: bool = False
 
 
 def training_space(

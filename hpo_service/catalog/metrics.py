@@ -28,6 +28,7 @@ METRICS: dict[str, Metric] = {
     ),
     "f1_macro": Metric("f1_macro", "F1, mean over classes", "maximize", CLASSIFICATION),
     "log_loss": Metric("log_loss", "Log loss", "minimize", CLASSIFICATION),
+    "perplexity": Metric("perplexity", "Perplexity", "minimize", CLASSIFICATION),
     "r2": Metric("r2", "R²", "maximize", REGRESSION, default=True),
     "rmse": Metric("rmse", "Root mean squared error", "minimize", REGRESSION),
     "mae": Metric("mae", "Mean absolute error", "minimize", REGRESSION),

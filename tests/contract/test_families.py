@@ -169,6 +169,7 @@ def _reference(name: str, target: Any, prediction: Any) -> float:
         ),
         "f1_macro": lambda: reference.f1_score(target, classes, average="macro"),
         "log_loss": lambda: reference.log_loss(target, prediction, labels=np.arange(4)),
+        "perplexity": lambda: np.exp(functions["log_loss"]()),
         "r2": lambda: reference.r2_score(target, prediction),
         "rmse": lambda: reference.root_mean_squared_error(target, prediction),
         "mae": lambda: reference.mean_absolute_error(target, prediction),

@@ -18,7 +18,8 @@ Codes = NDArray[np.int64]
 @dataclass(frozen=True)
 class Dataset:
     """Rows as stored: `numeric` (rows, p), NaN where missing; `categorical` (rows, q) codes, -1
-    where missing; `target` (rows,) class codes, or (rows, targets) numbers.
+    where missing; `target` (rows,) class codes, (rows, steps) class codes and -1 where a step has
+    none, or (rows, targets) numbers. `protocol.DatasetSchema` says how each kind of data lies.
     """
 
     schema: protocol.DatasetSchema

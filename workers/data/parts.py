@@ -12,13 +12,18 @@ from torch import Tensor
 
 from hpo_service import protocol
 from workers.data.dataset import Codes, Dataset, Floats
-from workers.data.folds import Rows
+from workers.data.folds import Rows, inner_split
+from workers.data.layouts import SPECIAL, Block, Layout
 from workers.data.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)
 class Part:
-    """One split: inputs (rows, width), targets as stored and (for networks) as scaled."""
+    """One split: inputs (rows, width), targets as stored and (for networks) as scaled.
+
+    `inner_*`: rows taken from the training rows to stop early by, targets as stored; None where
+    the training rows are whole.
+    """
 
     preprocessing: Preprocessing
     train_inputs: Floats
@@ -26,16 +31,36 @@ class Part:
     train_scaled: Codes | Floats
     valid_inputs: Floats
     valid_target: Codes | Floats
+    inner_inputs: Floats | None = None
+    inner_target: Codes | Floats | None = None
 
 
-def split(dataset: Dataset, splits: Iterable[tuple[Rows, Rows]]) -> list[Part]:
+def split(
+    dataset: Dataset,
+    splits: Iterable[tuple[Rows, Rows]],
+    layout: Layout = "columns",
+    inner: bool = False,
+    seed: int = 0,
+) -> list[Part]:
     """One part for each split of the rows of one data set."""
-    return [part(dataset, train, dataset, valid) for train, valid in splits]
+    return [part(dataset, train, dataset, valid, layout, inner, seed) for train, valid in splits]
 
 
-def part(dataset: Dataset, train: Rows, scoring: Dataset, valid: Rows) -> Part:
-    """Fit on the training rows of `dataset`, score on rows of `scoring` (same schema)."""
-    fitted = Preprocessing.fit(dataset, train)
+def part(
+    dataset: Dataset,
+    train: Rows,
+    scoring: Dataset,
+    valid: Rows,
+    layout: Layout = "columns",
+    inner: bool = False,
+    seed: int = 0,
+) -> Part:
+    """Fit on the training rows of `dataset`, score on rows of `scoring` (same schema).
+
+    `inner`: a share of the training rows leaves them before anything is fitted, drawn by `seed`.
+    """
+    train, stopping = inner_split(dataset, train, seed) if inner else (train, None)
+    fitted = Preprocessing.fit(dataset, train, layout)
     return Part(
         preprocessing=fitted,
         train_inputs=fitted.inputs(dataset, train),
@@ -43,6 +68,8 @@ def part(dataset: Dataset, train: Rows, scoring: Dataset, valid: Rows) -> Part:
         train_scaled=fitted.scaled_target(dataset, train),
         valid_inputs=fitted.inputs(scoring, valid),
         valid_target=scoring.target[valid],
+        inner_inputs=None if stopping is None else fitted.inputs(dataset, stopping),
+        inner_target=None if stopping is None else dataset.target[stopping],
     )
 
 
@@ -51,12 +78,17 @@ class Table:
     """The parts as tensors on one device, shared by all lanes that train on them.
 
     Training rows of all parts stand below each other (`offsets`, `counts`: where each part
-    starts, and its rows), so that a batch of every lane is one gather. Validation rows are padded
-    to the largest part; `valid_mask` is 1 for real rows.
+    starts, and its rows), so that a batch of every lane is one gather. Rows that score are padded
+    to the largest part; a mask is 1 for real rows. Targets with a class for each step have one
+    more dimension, steps, and are -1 where there is none.
 
     train_inputs (all rows, width)     train_target (all rows,) codes or (all rows, targets) scaled
     valid_inputs (parts, rows, width)  valid_target (parts, rows[, targets]) as stored
     valid_mask   (parts, rows)         target_mean, target_scale (parts, 1, targets)
+    inner_*      like valid_*, of the rows to stop early by; None where the parts have none
+
+    `dims`: the schema's shape; `symbols`: codes that a structured text may have, with padding and
+    unknown, 0 for other kinds; `blocks`: columns of the inputs that are one category one-hot.
     """
 
     task: protocol.Task
@@ -70,6 +102,15 @@ class Table:
     valid_mask: Tensor
     target_mean: Tensor
     target_scale: Tensor
+    inner_inputs: Tensor | None
+    inner_target: Tensor | None
+    inner_mask: Tensor | None
+    layout: Layout
+    kind: protocol.DataKind
+    dims: tuple[int, ...]
+    symbols: int
+    per_step: bool
+    blocks: tuple[Block, ...]
 
     @classmethod
     def of(
@@ -79,38 +120,78 @@ class Table:
         dtype: torch.dtype,
         device: torch.device,
     ) -> Table:
+        """Stack parts of one layout, all with inner rows or all without."""
         counts = [len(part.train_inputs) for part in parts]
-        rows = max(len(part.valid_inputs) for part in parts)
-
-        def tensor(array: NDArray[np.generic]) -> Tensor:
-            # Scores are measured in float64 whatever the network computes in.
-            return torch.from_numpy(np.ascontiguousarray(array)).to(device)
-
-        def padded(arrays: list[NDArray[np.generic]]) -> Tensor:
-            return tensor(np.stack([_pad(array, rows) for array in arrays]))
-
+        fitted = [part.preprocessing for part in parts]
+        # Scores are measured in float64 whatever the network computes in.
+        train_target = _tensor(np.concatenate([part.train_scaled for part in parts]), device)
+        valid = _scoring([(p.valid_inputs, p.valid_target) for p in parts], dtype, device)
+        stopping = [
+            (part.inner_inputs, part.inner_target)
+            for part in parts
+            if part.inner_inputs is not None and part.inner_target is not None
+        ]
+        inner = _scoring(stopping, dtype, device) if stopping else (None, None, None)
         return cls(
             task=schema.task,
             outputs=len(schema.classes) or len(schema.target),
             offsets=[sum(counts[:at]) for at in range(len(counts))],
             counts=counts,
-            train_inputs=tensor(np.concatenate([part.train_inputs for part in parts])).to(dtype),
-            train_target=_learned(
-                tensor(np.concatenate([part.train_scaled for part in parts])), dtype
-            ),
-            valid_inputs=padded([part.valid_inputs for part in parts]).to(dtype),
-            valid_target=padded([part.valid_target for part in parts]),
-            valid_mask=padded([np.ones(len(part.valid_inputs)) for part in parts]),
-            target_mean=tensor(np.stack([part.preprocessing.target_mean[None] for part in parts])),
-            target_scale=tensor(
-                np.stack([part.preprocessing.target_scale[None] for part in parts])
-            ),
+            train_inputs=_tensor(np.concatenate([p.train_inputs for p in parts]), device).to(dtype),
+            train_target=_learned(train_target, dtype),
+            valid_inputs=valid[0],
+            valid_target=valid[1],
+            valid_mask=valid[2],
+            target_mean=_tensor(np.stack([each.target_mean[None] for each in fitted]), device),
+            target_scale=_tensor(np.stack([each.target_scale[None] for each in fitted]), device),
+            inner_inputs=inner[0],
+            inner_target=inner[1],
+            inner_mask=inner[2],
+            layout=fitted[0].layout,
+            kind=schema.kind,
+            dims=tuple(schema.shape or ()),
+            symbols=len(schema.symbols) + SPECIAL if schema.kind == "symbols" else 0,
+            per_step=schema.per_step,
+            blocks=fitted[0].blocks,
         )
 
     @property
     def width(self) -> int:
         """Inputs of a row."""
         return self.train_inputs.shape[1]
+
+
+def flatten_steps(
+    prediction: Tensor, target: Tensor, mask: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Every step as a row of its own, as the metrics want it; steps without a class are masked.
+
+    `prediction` (lanes, rows, steps * classes) or (lanes, rows, steps, classes) probabilities,
+    `target` (lanes, rows, steps) codes, `mask` (lanes, rows); gives (lanes, rows * steps, classes),
+    (lanes, rows * steps) and (lanes, rows * steps).
+    """
+    lanes, rows, steps = target.shape
+    labelled = (target >= 0) * mask[:, :, None]
+    return (
+        prediction.reshape(lanes, rows * steps, -1),
+        target.clamp_min(0).reshape(lanes, -1),
+        labelled.reshape(lanes, -1),
+    )
+
+
+def _scoring(
+    parts: list[tuple[Floats, Codes | Floats]], dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Inputs, targets and mask of rows that score, padded to the part with the most."""
+    rows = max(len(inputs) for inputs, _ in parts)
+    inputs = np.stack([_pad(inputs, rows) for inputs, _ in parts])
+    target = np.stack([_pad(target, rows) for _, target in parts])
+    mask = np.stack([_pad(np.ones(len(inputs)), rows) for inputs, _ in parts])
+    return _tensor(inputs, device).to(dtype), _tensor(target, device), _tensor(mask, device)
+
+
+def _tensor(array: NDArray[np.generic], device: torch.device) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array)).to(device)
 
 
 def _learned(target: Tensor, dtype: torch.dtype) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hpo_service import protocol
+from workers.data.layouts import Layout
 
 Arrays = dict[str, NDArray[Any]]
-# How a row's inputs lie: `columns` flat features of any data, `structured` what keeps the form of
-# images, sequences and symbols (see `workers.data.preprocessing`).
-Layout = Literal["columns", "structured"]
 
 
 @dataclass(frozen=True)
