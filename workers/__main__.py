@@ -14,7 +14,7 @@ from types import FrameType
 
 from hpo_service import errors, protocol
 from hpo_service.client import Client
-from workers import cache
+from workers import place
 from workers.agent import Agent, Halt, Options
 
 # Whatever hangs, a worker that was told to stop has gone by then.
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         options = Options(
             name=f"{given.name}-{secrets.token_hex(4)}",
-            cache=cache.root(given.cache_dir),
+            cache=place.root(given.cache_dir),
             study=given.study,
             once=given.once,
             pack=given.pack,
@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="trials of one study to train together (1)",
     )
-    add("--cache-dir", help="HPO_CACHE_DIR, else " + cache.DEFAULT)
+    add("--cache-dir", help="HPO_CACHE_DIR, else " + place.DEFAULT)
     add("--name", type=_name, default="worker", help="how this worker's name begins")
     # What the child runs instead of the catalog's training: a function `run(work, channel)`.
     add("--objective", default=Options.objective, help=argparse.SUPPRESS)

@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
 from hpo_service import errors, protocol
 from hpo_service.client import Client
-
-DEFAULT = "~/.cache/hpo-service"
-
-
-def root(path: str | None = None) -> Path:
-    """The folder for all that a worker keeps, made for its owner alone.
-
-    `path`, else `HPO_CACHE_DIR`, else `~/.cache/hpo-service`.
-    """
-    found = Path(path or os.environ.get("HPO_CACHE_DIR") or DEFAULT).expanduser()
-    found.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return found
 
 
 class Cache:

@@ -186,6 +186,7 @@ class AutogradNetwork:
         self.gradient = torch.zeros_like(self.parameters)
         self.weights = self._views(self.parameters, leaves=True)
         self._gradients: Mapping[str, Tensor] = self._views(self.gradient, leaves=False)
+        self.sizes = self.parameters.new_full((len(flat), 1), flat.shape[1])
         self._masks_step = -1
 
     def _views(self, flat: Tensor, *, leaves: bool) -> dict[str, Tensor]:

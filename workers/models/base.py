@@ -43,13 +43,15 @@ class Network(Protocol):
 
     `parameters` and `gradient` are (lanes, numbers): a row holds all of one lane's weights, so an
     optimizer is one formula for all lanes and dropping lanes is one selection. `statistics` are
-    numbers that no gradient moves, such as running means, (lanes, ...). What a lane draws comes
+    numbers that no gradient moves, such as running means, (lanes, ...). `sizes` (lanes, 1) counts the
+    numbers of each lane that are no padding. What a lane draws comes
     from its own generator alone: it computes the same, whatever it is packed with.
     """
 
     parameters: Tensor
     gradient: Tensor
     statistics: dict[str, Tensor]
+    sizes: Tensor
 
     def start_epoch(self, steps: Sequence[int]) -> None:
         """Each lane is about to take its number of steps; the numbers may differ."""
@@ -100,7 +102,7 @@ class NetworkModel:
     size: Callable[[Any, Shape], Size]
     layout: Layout = "columns"
     kind: Callable[[Any], str] = lambda settings: ""
-    probes: tuple[tuple[dict[str, Any], Shape], ...] = ()
+    probes: tuple[tuple[Any, Shape], ...] = ()
 
 
 class Fitted(Protocol):

@@ -110,6 +110,7 @@ class Mlp:
         self.gradient = torch.zeros_like(self.parameters)
         self._layers = self._views(self.parameters)
         self._gradients = self._views(self.gradient)
+        self.sizes = self.parameters.new_full((len(parameters), 1), parameters.shape[1])
         self._buffers: dict[int, _Buffers] = {}
 
     def _views(self, flat: Tensor) -> list[_Layer]:

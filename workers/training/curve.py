@@ -8,17 +8,22 @@ from dataclasses import dataclass
 
 from hpo_service import protocol
 
+# The recorded metric of the rows set aside for early stopping.
+INNER = "early_stopping"
+
 
 @dataclass(frozen=True)
 class Point:
     """One finished epoch. `folds`: for each optimised metric the values in the order
-    (repeat, fold); `values` their means; `metrics` the means of what is only recorded.
+    (repeat, fold); `values` their means; `metrics` the means of what is only recorded; `watched`
+    what early stopping watches: the first value, or that of rows set aside for it.
     """
 
     step: int
     values: list[float]
     folds: list[list[float]]
     metrics: dict[str, float]
+    watched: float
 
     @property
     def finite(self) -> bool:
@@ -30,18 +35,22 @@ def point(
     scores: dict[str, list[float]],
     optimised: Sequence[str],
     train_loss: Sequence[float] | None = None,
+    inner: Sequence[float] | None = None,
 ) -> Point:
     """The point of all folds' `scores` by metric; every metric not optimised is recorded."""
     means = {name: _mean(folds) for name, folds in scores.items()}
     metrics = {name: mean for name, mean in means.items() if name not in optimised}
     if train_loss is not None:
         metrics["train_loss"] = _mean(train_loss)
+    if inner is not None:
+        metrics[INNER] = _mean(inner)
     folds = [scores[name] for name in optimised]
-    return Point(step, [means[name] for name in optimised], folds, metrics)
+    values = [means[name] for name in optimised]
+    return Point(step, values, folds, metrics, metrics.get(INNER, values[0]))
 
 
 class Curve:
-    """The points so far; early stopping watches the first optimised metric's mean.
+    """The points so far; early stopping watches the mean of the first optimised metric.
 
     `patience`: epochs without a better mean after which to stop, 0 for never. With it the epoch
     that scores, e*, is the best one, the same for all folds: a fold that kept its own best epoch
@@ -50,13 +59,14 @@ class Curve:
 
     def __init__(self, direction: protocol.Direction, epochs: int, patience: int) -> None:
         self.points: list[Point] = []
+        self.direction = direction
         self._sign = 1.0 if direction == "maximize" else -1.0
         self._epochs, self._patience = epochs, patience
         self._best = 0
 
     def add(self, found: Point) -> None:
         self.points.append(found)
-        if self._sign * found.values[0] > self._sign * self.points[self._best].values[0]:
+        if self._sign * found.watched > self._sign * self.points[self._best].watched:
             self._best = len(self.points) - 1
 
     @property

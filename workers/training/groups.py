@@ -1,119 +1,234 @@
-"""Groups: trials that advance together, an epoch of all their folds at a time."""
+"""Groups: trials that advance together, an epoch of all their lanes at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hpo_service import catalog, protocol
-from workers import metrics
-from workers.data.dataset import Dataset
-from workers.data.folds import splits
-from workers.data.parts import Part, Table, split
+from workers.data.parts import Part
 from workers.models import MODELS, EstimatorModel, NetworkModel
-from workers.training import seeding
-from workers.training.curve import Curve
-from workers.training.lanes import Lane, Lanes
+from workers.training import kernels, seeding
+from workers.training.folds import Folds
+from workers.training.lanes import Lane, Lanes, Scored, State, shape_of
+from workers.training.scores import Scores, combine
+from workers.training.trial import Trial
 
 
 @dataclass(frozen=True)
-class Trial:
-    """One leased setting on its way."""
+class Seat:
+    """Where a lane belongs: its trial's place in the group, its part and its restart."""
 
-    lease: protocol.TrialLease
-    family: catalog.Family
-    settings: catalog.Hyperparameters
-    curve: Curve
-
-
-@dataclass(frozen=True)
-class Scores:
-    """One epoch of one trial, values in the order (repeat, fold)."""
-
-    folds: dict[str, list[float]]
-    train_loss: list[float] | None = None
+    trial: int
+    part: int
+    restart: int
 
 
-@dataclass(frozen=True)
-class Folds:
-    """The splits of the search rows and what is measured on them; made once for a pack."""
+@dataclass
+class Pass:
+    """Lanes that train as one batch, and their seats."""
 
-    dataset: Dataset
-    validation: protocol.Validation
-    study_seed: int
-    optimised: list[str]
-    recorded: list[str]
-    device: torch.device
-    dtype: torch.dtype = torch.float32
+    lanes: Lanes
+    seats: list[Seat]
 
-    @cached_property
-    def parts(self) -> list[Part]:
-        return split(self.dataset, splits(self.dataset, self.validation, self.study_seed))
 
-    @cached_property
-    def table(self) -> Table:
-        return Table.of(self.dataset.schema, self.parts, self.dtype, self.device)
+@dataclass
+class Found:
+    """What the lanes of a group came to in an epoch: by trial, then [restart][part]."""
 
-    def measure(self, prediction: Tensor, target: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        return metrics.measure(self.measured, prediction, target, mask)
-
-    @property
-    def measured(self) -> list[str]:
-        """All metrics: those optimised first, then those only recorded."""
-        return self.optimised + self.recorded
+    losses: dict[Seat, float] = field(default_factory=dict)
+    scores: dict[Scored, dict[Seat, dict[str, float]]] = field(
+        default_factory=lambda: {"valid": {}, "inner": {}}
+    )
 
 
 class NetworkGroup:
-    """Trials whose networks have one shape: every fold of each is a lane of one pass."""
+    """Trials of one family, batch size and step that can be lanes of one pass.
 
-    def __init__(self, trials: Sequence[Trial], folds: Folds) -> None:
-        self.trials = list(trials)
-        self._folds = folds
+    A lane is one network: (trial, repeat, fold, restart). All lanes train in one pass, or in
+    several, in turn, of at most `lanes` each: where that is faster on this machine, or where the
+    memory would not do.
+    """
+
+    def __init__(self, trials: Sequence[Trial], folds: Folds, limit: int | None = None) -> None:
+        self.trials, self._folds, self._limit = list(trials), folds, limit
+        first = trials[0]
+        model = MODELS[first.family.name]
+        assert isinstance(model, NetworkModel)
+        self._model = model
+        self._inner = first.inner
+        self._plan = kernels.Plan("batched", 1)
 
     @cached_property
-    def _lanes(self) -> Lanes:
-        model = MODELS[self.trials[0].family.name]
-        assert isinstance(model, NetworkModel)
-        lanes = [lane for trial in self.trials for lane in self._lanes_of(trial)]
-        return Lanes(model, lanes, self._folds.table)
+    def _table(self) -> Any:
+        return self._folds.table(self._model.layout, self._inner)
 
-    def _lanes_of(self, trial: Trial) -> Iterable[Lane]:
-        for part in range(len(self._folds.parts)):
-            repeat, fold = divmod(part, self._folds.validation.folds)
-            yield Lane(trial.settings, part, seeding.generator(trial.lease.seed, repeat, fold))
+    @cached_property
+    def _passes(self) -> list[Pass]:
+        seats = [seat for at in range(len(self.trials)) for seat in self._seats_of(at)]
+        settings = [trial.settings for trial in self.trials]
+        self._plan = kernels.plan(self._model, settings, shape_of(self._table), len(seats))
+        most = min(self._plan.lanes, self._limit or len(seats))
+        made = [self._pass(seats[at : at + most]) for at in range(0, len(seats), most)]
+        self._catch_up(made)
+        return made
 
     def advance(self) -> list[Scores]:
-        """Train all lanes for one epoch and score them on their validation rows."""
-        losses = self._lanes.epoch()
-        table, copies = self._folds.table, len(self.trials)
-        target = torch.cat([table.valid_target] * copies)
-        mask = torch.cat([table.valid_mask] * copies)
-        found = self._folds.measure(self._lanes.predict(), target, mask)
-        by_trial = {name: values.view(copies, -1).tolist() for name, values in found.items()}
-        train = losses.view(copies, -1).tolist()
-        return [
-            Scores({name: values[at] for name, values in by_trial.items()}, train[at])
-            for at in range(copies)
-        ]
+        """Train all lanes for one epoch and score them on the rows that they were not shown."""
+        found = Found()
+        for each in self._passes:
+            losses = self._train(each, [len(trial.curve.points) for trial in self.trials])
+            found.losses |= dict(zip(each.seats, losses, strict=True))
+            self._score(each, "valid", self._folds.measured, found)
+            if self._inner:
+                self._score(each, "inner", self._folds.optimised[:1], found)
+        return [self._scores(at, found) for at in range(len(self.trials))]
 
     def keep(self, trials: Sequence[Trial]) -> None:
-        """Go on with these trials only: the lanes of the others leave the pass."""
-        if len(trials) == len(self.trials):
+        """Go on with these trials only: the lanes of the others leave their pass."""
+        going = [at for at, trial in enumerate(self.trials) if trial in trials]
+        if len(going) == len(self.trials):
             return
-        parts = len(self._folds.parts)
-        at = [at for at, trial in enumerate(self.trials) if trial in trials]
-        self.trials = [self.trials[i] for i in at]
-        if at:
-            self._lanes.keep([i * parts + part for i in at for part in range(parts)])
+        places = {old: new for new, old in enumerate(going)}
+        self.trials = [self.trials[at] for at in going]
+        passes, self._passes = self._passes, []
+        for each in passes:
+            kept = [at for at, seat in enumerate(each.seats) if seat.trial in places]
+            if kept:
+                each.lanes.keep(kept)
+                seats = [each.seats[at] for at in kept]
+                each.seats = [Seat(places[s.trial], s.part, s.restart) for s in seats]
+                self._passes.append(each)
+
+    def smaller(self) -> NetworkGroup | None:
+        """The same trials in smaller passes, to be trained again up to here; None: no smaller."""
+        lanes = max((len(each.seats) for each in self.__dict__.get("_passes", [])), default=2)
+        most = min(lanes, self._limit or lanes)
+        return NetworkGroup(self.trials, self._folds, most // 2) if most > 1 else None
+
+    def states(self, trial: Trial) -> list[State]:
+        """The states of a trial's lanes, in the order (part, restart)."""
+        at = self.trials.index(trial)
+        found = {
+            (seat.part, seat.restart): each.lanes.state(lane)
+            for each in self._passes
+            for lane, seat in enumerate(each.seats)
+            if seat.trial == at
+        }
+        return [found[key] for key in sorted(found)]
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """How the lanes were computed."""
+        return {"kernel": self._plan.kernel, "lanes": max(len(p.seats) for p in self._passes)}
+
+    def _seats_of(self, at: int) -> Iterator[Seat]:
+        for part in range(len(self._table.counts)):
+            for restart in range(self.trials[at].settings.restarts):
+                yield Seat(at, part, restart)
+
+    def _pass(self, seats: Sequence[Seat]) -> Pass:
+        lanes = [self._lane(seat) for seat in seats]
+        made = Lanes(self._model, lanes, self._table)
+        for lane, seat in enumerate(seats):
+            trial = self.trials[seat.trial]
+            if trial.states:
+                made.load(lane, trial.states[seat.part * trial.settings.restarts + seat.restart])
+        return Pass(made, list(seats))
+
+    def _lane(self, seat: Seat) -> Lane:
+        trial = self.trials[seat.trial]
+        repeat, fold = divmod(seat.part, self._folds.validation.folds)
+        rng = seeding.generator(trial.lease.seed, repeat, fold, seat.restart)
+        return Lane(trial.settings, seat.part, rng)
+
+    def _catch_up(self, passes: Sequence[Pass]) -> None:
+        """Repeat the epochs that were reported before these passes were made."""
+        first = self.trials[0]
+        for epoch in range(first.resumed, len(first.curve.points)):
+            for each in passes:
+                self._train(each, [epoch] * len(self.trials))
+
+    def _train(self, each: Pass, epochs: Sequence[int]) -> list[float]:
+        """The epoch of that index for each trial; mean losses of the lanes on the way."""
+        trials = [self.trials[seat.trial] for seat in each.seats]
+        at = [epochs[seat.trial] for seat in each.seats]
+        each.lanes.scale([t.factor(epoch) for t, epoch in zip(trials, at, strict=True)])
+        counts = [self._table.counts[seat.part] for seat in each.seats]
+        steps = [
+            trial.steps_left(epoch, count)
+            for trial, epoch, count in zip(trials, at, counts, strict=True)
+        ]
+        found: list[float] = each.lanes.epoch(steps).tolist()
+        return found
+
+    def _score(self, each: Pass, which: Scored, names: list[str], found: Found) -> None:
+        prediction = each.lanes.predict(which)
+        ensembles = {t for t, trial in enumerate(self.trials) if trial.ensemble}
+        plain = [at for at, seat in enumerate(each.seats) if seat.trial not in ensembles]
+        scores = found.scores[which]
+        if plain:
+            seats = [each.seats[at] for at in plain]
+            some = prediction if len(plain) == len(each.seats) else prediction[plain]
+            scores |= self._measure(some, seats, which, names)
+        for at, seat in enumerate(each.seats):
+            if seat.trial in ensembles:
+                self._add(seat, prediction[at], which, names, scores)
+
+    def _add(
+        self,
+        seat: Seat,
+        prediction: Tensor,
+        which: Scored,
+        names: list[str],
+        scores: dict[Seat, dict[str, float]],
+    ) -> None:
+        """Average the predictions of a part's restarts; the last one brings the score of all."""
+        key = (which, seat.trial, seat.part)
+        total = self._sums.pop(key, 0) + prediction
+        restarts = self.trials[seat.trial].settings.restarts
+        if seat.restart < restarts - 1:
+            self._sums[key] = total
+            return
+        measured = self._measure((total / restarts).unsqueeze(0), [seat], which, names)
+        scores |= {Seat(seat.trial, seat.part, r): measured[seat] for r in range(restarts)}
+
+    @cached_property
+    def _sums(self) -> dict[tuple[Scored, int, int], Tensor]:
+        return {}
+
+    def _measure(
+        self, prediction: Tensor, seats: Sequence[Seat], which: Scored, names: list[str]
+    ) -> dict[Seat, dict[str, float]]:
+        parts = [seat.part for seat in seats]
+        found = self._folds.measure(names, prediction, self._table, parts, which)
+        values = {name: each.tolist() for name, each in found.items()}
+        return {s: {name: values[name][at] for name in names} for at, s in enumerate(seats)}
+
+    def _scores(self, at: int, found: Found) -> Scores:
+        trial = self.trials[at]
+        restarts, parts = trial.settings.restarts, len(self._table.counts)
+
+        def by_seat(values: Mapping[Seat, Any]) -> list[list[Any]]:
+            return [[values[Seat(at, part, r)] for r in range(restarts)] for part in range(parts)]
+
+        inner = by_seat(found.scores["inner"]) if self._inner else None
+        return combine(
+            trial.settings.restart_score,
+            by_seat(found.scores["valid"]),
+            by_seat(found.losses),
+            inner,
+        )
 
 
 class EstimatorGroup:
     """One trial of a family that is fitted at once: a single step."""
+
+    notes: Mapping[str, Any] = {}
 
     def __init__(self, trial: Trial, folds: Folds) -> None:
         self.trials = [trial]
@@ -123,7 +238,7 @@ class EstimatorGroup:
         """Fit and score every fold."""
         trial = self.trials[0]
         scores: dict[str, list[float]] = {name: [] for name in self._folds.measured}
-        for part in self._folds.parts:
+        for part in self._folds.parts("columns", inner=False):
             for name, value in self._score(trial, part).items():
                 scores[name].append(value)
         return [Scores(scores)]
@@ -132,23 +247,30 @@ class EstimatorGroup:
         """Go on with these trials only."""
         self.trials = list(trials)
 
+    def smaller(self) -> None:
+        """There is nothing to make smaller."""
+
+    def states(self, trial: Trial) -> list[State]:
+        """Nothing to go on with."""
+        return []
+
     def _score(self, trial: Trial, part: Part) -> dict[str, float]:
         model = MODELS[trial.family.name]
         assert isinstance(model, EstimatorModel)
         outputs = self._folds.dataset.outputs
         fitted = model.fit(trial.settings, part.train_inputs, part.train_target, outputs)
         prediction = torch.from_numpy(fitted.predict(part.valid_inputs))
-        target = torch.from_numpy(part.valid_target)
-        mask = torch.ones(1, len(target), dtype=torch.float64)
-        found = self._folds.measure(prediction[None], target[None], mask)
-        return {name: float(value[0]) for name, value in found.items()}
+        return self._folds.measure_rows(prediction, torch.from_numpy(part.valid_target))
 
 
 Group = NetworkGroup | EstimatorGroup
 
 
-def plan(trials: Sequence[Trial], folds: Folds) -> list[Group]:
-    """The fewest groups: networks of one shape together, everything else alone."""
+def plan(trials: Sequence[Trial], folds: Folds, limit: int | None = None) -> list[Group]:
+    """The fewest groups: networks that can share a pass together, everything else alone.
+
+    `limit`: lanes of a pass, at most.
+    """
     groups: list[Group] = []
     alike: dict[Hashable, list[Trial]] = {}
     for trial in trials:
@@ -157,10 +279,10 @@ def plan(trials: Sequence[Trial], folds: Folds) -> list[Group]:
             alike.setdefault(_pass_of(model, trial), []).append(trial)
         else:
             groups.append(EstimatorGroup(trial, folds))
-    return groups + [NetworkGroup(together, folds) for together in alike.values()]
+    return groups + [NetworkGroup(together, folds, limit) for together in alike.values()]
 
 
 def _pass_of(model: NetworkModel, trial: Trial) -> Hashable:
-    settings: Any = trial.settings
-    same = (settings.batch_size, settings.optimizer)
+    settings = trial.settings
+    same = (settings.batch_size, trial.inner, len(trial.curve.points))
     return trial.family.name, model.shape(settings), same
