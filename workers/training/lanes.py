@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from workers.data.parts import Table
 from workers.models.base import Arrays, NetworkModel, Shape
-from workers.training.optimizers import OPTIMIZERS
+from workers.training.optimizers import optimizer
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,9 @@ class Lanes:
             table.train_inputs.device,
         )
         self.network = model.build(settings, [lane.rng for lane in lanes], shape)
-        self._optimizer = OPTIMIZERS[settings[0].optimizer](settings, self.network.parameters)
+        # An optimizer asks for more than the settings of a family can say.
+        asked = [SimpleNamespace(**{"nesterov": False} | s.model_dump()) for s in settings]
+        self._optimizer = optimizer(asked, self.network.parameters)
         self._batch_size = int(settings[0].batch_size)
         self._inputs: dict[int, Tensor] = {}
 
