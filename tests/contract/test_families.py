@@ -13,7 +13,7 @@ from scipy.special import softmax
 from sklearn import metrics as reference
 
 from hpo_service import catalog, errors, protocol
-from hpo_service.catalog import activations, initializations, optimizers
+from hpo_service.catalog import activations, initializations, optimizers, schedules
 from tests import training
 from tests.hyperparameters import hyperparameters
 from workers import metrics, objective
@@ -21,6 +21,7 @@ from workers.models import MODELS, NetworkModel
 from workers.models.activations import ACTIVATIONS
 from workers.models.initializations import INITIALIZATIONS
 from workers.training.optimizers import OPTIMIZERS
+from workers.training.schedules import SCHEDULES
 from workers.work import Work
 
 TASKS = [(family, task) for family in catalog.FAMILIES.values() for task in family.tasks]
@@ -41,6 +42,7 @@ def test_declarations_and_code_have_the_same_names() -> None:
     assert list(MODELS) == list(catalog.FAMILIES)
     assert list(metrics.METRICS) == list(catalog.METRICS)
     assert tuple(OPTIMIZERS) == get_args(optimizers.Optimizer)
+    assert tuple(SCHEDULES) == get_args(schedules.Schedule)
     assert tuple(ACTIVATIONS) == get_args(activations.Activation)
     assert tuple(INITIALIZATIONS) == get_args(initializations.Initialization)
     for name, family in catalog.FAMILIES.items():
