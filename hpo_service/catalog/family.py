@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from hpo_service import protocol
 from hpo_service.catalog.optimizers import Optimizer
+from hpo_service.catalog.schedules import Schedule
 from hpo_service.protocol import Choice, FloatRange
 
 ClassWeights = Literal["none", "balanced"]
@@ -30,6 +31,20 @@ class NetworkHyperparameters(Hyperparameters):
     learning_rate: Annotated[
         float, Field(gt=0, le=10, description="Step size of the optimizer.")
     ] = 3e-3
+    schedule: Annotated[
+        Schedule, Field(description="How the learning rate goes on from epoch to epoch.")
+    ] = "constant"
+    schedule_epochs: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=100_000,
+            description="Epochs between drops (step), without a better mean (plateau), of warm_up.",
+        ),
+    ] = 10
+    schedule_factor: Annotated[
+        float, Field(gt=0, lt=1, description="What step and plateau multiply the rate by.")
+    ] = 0.1
     batch_size: Annotated[
         int, Field(ge=1, le=65536, description="Training rows per step; the last may be fewer.")
     ] = 32

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from typing import Literal
 
-Optimizer = Literal["sgd", "adam", "rmsprop"]
+Optimizer = Literal["sgd", "adam", "adamw", "rmsprop", "adagrad"]

@@ -13,14 +13,16 @@ from scipy.special import softmax
 from sklearn import metrics as reference
 
 from hpo_service import catalog, errors, protocol
-from hpo_service.catalog import activations, initializations, optimizers
+from hpo_service.catalog import activations, initializations, optimizers, schedules
 from hpo_service.space import active
 from tests import training
+from tests.hyperparameters import hyperparameters
 from workers import metrics, objective
 from workers.models import MODELS, NetworkModel
 from workers.models.activations import ACTIVATIONS
 from workers.models.initializations import INITIALIZATIONS
 from workers.training.optimizers import OPTIMIZERS
+from workers.training.schedules import SCHEDULES
 from workers.work import Work
 
 TASKS = [(family, task) for family in catalog.FAMILIES.values() for task in family.tasks]
@@ -44,6 +46,7 @@ def test_declarations_and_code_have_the_same_names() -> None:
     assert list(MODELS) == list(catalog.FAMILIES)
     assert list(metrics.METRICS) == list(catalog.METRICS)
     assert tuple(OPTIMIZERS) == get_args(optimizers.Optimizer)
+    assert tuple(SCHEDULES) == get_args(schedules.Schedule)
     assert tuple(ACTIVATIONS) == get_args(activations.Activation)
     assert tuple(INITIALIZATIONS) == get_args(initializations.Initialization)
     for name, family in catalog.FAMILIES.items():
@@ -179,28 +182,35 @@ def _reference(name: str, target: Any, prediction: Any) -> float:
 
 TORCH: dict[str, Any] = {
     "sgd": lambda p, s: torch.optim.SGD(
-        p, lr=s.learning_rate, momentum=s.momentum, weight_decay=s.weight_decay
+        p,
+        lr=s.learning_rate,
+        momentum=s.momentum,
+        weight_decay=s.weight_decay,
+        nesterov=s.nesterov,
     ),
     "adam": lambda p, s: torch.optim.Adam(p, lr=s.learning_rate, weight_decay=s.weight_decay),
+    "adamw": lambda p, s: torch.optim.AdamW(p, lr=s.learning_rate, weight_decay=s.weight_decay),
     "rmsprop": lambda p, s: torch.optim.RMSprop(
         p, lr=s.learning_rate, momentum=s.momentum, weight_decay=s.weight_decay
     ),
+    "adagrad": lambda p, s: torch.optim.Adagrad(p, lr=s.learning_rate, weight_decay=s.weight_decay),
 }
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_an_optimizer_agrees_with_pytorch(name: str) -> None:
     settings = [
-        catalog.NetworkHyperparameters(learning_rate=0.01, momentum=0.0),
-        catalog.NetworkHyperparameters(learning_rate=0.1, momentum=0.9, weight_decay=0.01),
+        hyperparameters(learning_rate=0.01, momentum=0.0),
+        hyperparameters(learning_rate=0.1, momentum=0.9, weight_decay=0.01),
+        hyperparameters(learning_rate=0.03, momentum=0.8, weight_decay=0.1, nesterov=True),
     ]
     generator = torch.Generator().manual_seed(0)
-    parameters = torch.randn(2, 20, dtype=torch.float64, generator=generator)
+    parameters = torch.randn(3, 20, dtype=torch.float64, generator=generator)
     theirs = [row.clone().requires_grad_() for row in parameters]
     ours = OPTIMIZERS[name](settings, parameters)
     peers = [TORCH[name]([row], each) for row, each in zip(theirs, settings, strict=True)]
     for step in range(30):
-        gradient = torch.randn(2, 20, dtype=torch.float64, generator=generator)
+        gradient = torch.randn(3, 20, dtype=torch.float64, generator=generator)
         idle = [0] if step % 4 == 3 else []
         for lane, (row, peer) in enumerate(zip(theirs, peers, strict=True)):
             row.grad = gradient[lane].clone()

@@ -227,12 +227,16 @@ def _balance(lanes: Sequence[Lane], table: Table) -> Tensor | None:
     if all(lane.settings.class_weights == "none" for lane in lanes):
         return None
     if table.task != "classification" or table.per_step:
-        raise errors.invalid("params.class_weights", "only rows with one class each can be balanced")
+        raise errors.invalid(
+            "params.class_weights", "only rows with one class each can be balanced"
+        )
     found = table.train_inputs.new_ones(len(lanes), table.outputs)
     for at, lane in enumerate(lanes):
         if lane.settings.class_weights == "balanced":
             start, count = table.offsets[lane.part], table.counts[lane.part]
-            sizes = torch.bincount(table.train_target[start : start + count], minlength=table.outputs)
+            sizes = torch.bincount(
+                table.train_target[start : start + count], minlength=table.outputs
+            )
             found[at] = count / ((sizes > 0).sum() * sizes.clamp_min(1))
     return found
 
