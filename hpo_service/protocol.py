@@ -384,7 +384,10 @@ class LeaseRequest(Model):
 
 
 class ModelSetting(Model):
-    """A model to refit and score: family, params, epochs e*, randomness, cross-validated values."""
+    """A model to refit and score: family, params, epochs e*, randomness, cross-validated values.
+
+    `notes` are those of the attempt that found it, such as when its learning rate dropped.
+    """
 
     name: str
     model: str
@@ -392,6 +395,7 @@ class ModelSetting(Model):
     epochs: int | None
     seed: int
     values: list[float]
+    notes: dict[str, JsonValue] = {}
 
 
 class TrialLease(Model):

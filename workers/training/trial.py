@@ -40,7 +40,7 @@ class Trial:
 
     def drops(self, epochs: int | None = None) -> list[int]:
         """After which epochs the rate dropped on a plateau of the mean curve."""
-        if self.settings.schedule != "plateau":
+        if getattr(self.settings, "schedule", "constant") != "plateau":
             return []
         watched = [point.watched for point in self.curve.points[:epochs]]
         return plateau_drops(watched, self.curve.direction, self.settings.schedule_epochs)
