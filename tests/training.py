@@ -111,6 +111,8 @@ class Channel:
     reports: dict[str, list[protocol.Report]] = field(default_factory=dict)
     tells: dict[str, protocol.Tell] = field(default_factory=dict)
     artifacts: dict[str, bytes] = field(default_factory=dict)
+    checkpoints: dict[str, tuple[int, bytes]] = field(default_factory=dict)  # the newest of each
+    arriving: list[protocol.TrialLease] = field(default_factory=list)  # the answer of `more`
 
     def report(self, report: protocol.Report) -> None:
         self.reports.setdefault(report.lease_id, []).append(report)
@@ -125,3 +127,11 @@ class Channel:
     def artifact(self, lease_id: str, name: str, data: bytes) -> None:
         assert lease_id not in self.tells, "stored after the tell"
         self.artifacts[name] = data
+
+    def checkpoint(self, lease_id: str, step: int, data: bytes) -> None:
+        assert lease_id not in self.tells, "kept after the tell"
+        self.checkpoints[lease_id] = (step, data)
+
+    def more(self) -> list[protocol.TrialLease]:
+        arrived, self.arriving = self.arriving, []
+        return arrived
