@@ -88,7 +88,7 @@ def test_a_default_space_is_legal_and_a_wrong_one_is_refused(family: catalog.Fam
 def test_every_corner_of_the_default_space_ends_in_a_tell(
     family: catalog.Family, task: protocol.Task, tmp_path: Path
 ) -> None:
-    data = training.blob(training.small(task), tmp_path / "data")
+    data = training.blob(training.small_for(family, task), tmp_path / "data")
     fixed = {"epochs": 2} if family.network else {}
     settings = [corner | fixed for corner in corners(family.default_space)]
     leases = [training.lease(family.name, params, folds=3) for params in settings]
@@ -104,7 +104,7 @@ def test_every_corner_of_the_default_space_ends_in_a_tell(
 
 @pytest.mark.parametrize(("family", "task"), NETWORKS, ids=lambda each: getattr(each, "name", each))
 def test_training_lowers_the_loss(family: catalog.Family, task: protocol.Task) -> None:
-    rows = training.table(training.small(task))
+    rows = training.table(training.small_for(family, task), family=family.name)
     lanes = training.lanes(rows, family.name, [({}, 0, 0), ({}, 1, 1)])
     losses = torch.stack([lanes.epoch() for _ in range(12)])
     assert (losses[-1] < 0.7 * losses[0]).all()
@@ -116,7 +116,7 @@ def test_a_lane_computes_the_same_packed_and_alone(
     family: catalog.Family, task: protocol.Task, optimizer: str
 ) -> None:
     # 43 rows in 3 folds, batches of 7: lanes differ in rows and in the number of their steps.
-    rows = training.table(training.small(task))
+    rows = training.table(training.small_for(family, task), family=family.name)
     shared = {"batch_size": 7, "optimizer": optimizer}
     settings = [
         ({"learning_rate": 0.01, "weight_decay": 0.01} | shared, 0, 5),
@@ -137,6 +137,41 @@ def test_a_lane_computes_the_same_packed_and_alone(
     found = packed.predict()
     for lane, other in enumerate((alone[0], alone[2])):
         torch.testing.assert_close(found[lane], other.predict()[0], rtol=1e-9, atol=1e-9)
+
+
+SOME = {
+    "plain": {},
+    "penalties": {"l1": 1e-4, "weight_decay": 1e-3, "performance_ratio": 0.1, "clip_norm": 0.5},
+    "rates": {"optimizer": "sgd", "nesterov": True, "schedule": "one_cycle", "dropout": 0.2},
+    "plateau": {"schedule": "plateau", "schedule_epochs": 1, "schedule_factor": 0.5},
+    "restarts": {"restarts": 2, "restart_score": "ensemble", "early_stopping": "inner"},
+}
+
+
+@pytest.mark.parametrize("how", SOME)
+@pytest.mark.parametrize(("family", "task"), NETWORKS, ids=lambda each: getattr(each, "name", each))
+def test_a_trial_goes_on_from_its_checkpoint_as_if_nothing_had_happened(
+    family: catalog.Family, task: protocol.Task, how: str, tmp_path: Path
+) -> None:
+    data = training.blob(training.small_for(family, task), tmp_path / "data")
+    params = {"epochs": 6, "batch_size": 8, **SOME[how]}
+    known = family.hyperparameters.model_fields
+    lease = training.lease(family.name, {k: v for k, v in params.items() if k in known}, folds=3)
+    whole = training.Channel()
+    objective.run(Work([lease], data, None, "cpu", 1), whole)
+    stop = protocol.Decision(action="stop")
+    first = training.Channel({(lease.lease_id, 3): stop})
+    objective.run(Work([lease], data, None, "cpu", 1), first)
+    step, state = first.checkpoints[lease.lease_id]
+    assert step == 3
+    (tmp_path / "checkpoint").write_bytes(state)
+    again, second = lease.model_copy(update={"resume_step": step}), training.Channel()
+    kept = {lease.lease_id: tmp_path / "checkpoint"}
+    objective.run(Work([again], data, None, "cpu", 1, kept), second)
+    reports = whole.reports[lease.lease_id]
+    assert first.reports[lease.lease_id] == reports[:3]
+    assert second.reports[lease.lease_id] == reports[3:]
+    assert second.tells == whole.tells
 
 
 @pytest.mark.parametrize("name", catalog.METRICS)

@@ -55,7 +55,9 @@ class NetworkGroup:
     """
 
     def __init__(self, trials: Sequence[Trial], folds: Folds, limit: int | None = None) -> None:
-        self.trials, self._folds, self._limit = list(trials), folds, limit
+        # Neighbours with one optimizer take their steps in one formula.
+        self.trials = sorted(trials, key=lambda trial: str(trial.settings.optimizer))
+        self._folds, self._limit = folds, limit
         first = trials[0]
         model = MODELS[first.family.name]
         assert isinstance(model, NetworkModel)
