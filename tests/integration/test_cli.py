@@ -76,9 +76,9 @@ def test_called_without_a_command_it_shows_what_there_is() -> None:
 def test_a_study_from_options_to_its_end(hpo: Hpo, tmp_path: Path) -> None:
     assert "Created study flowers" in done(hpo(*CREATE, "--name", "flowers", "-p", "epochs=3"))
     assert "flowers" in done(hpo("study", "list"))
-    done(hpo("trial", "add", "flowers", "-p", "learning_rate=0.01", "-p", "activation=relu"))
+    done(hpo("trial", "add", "flowers", "-p", "learning_rate=0.01", "-p", "optimizer=adam"))
     (trial,) = json.loads(done(hpo("study", "export", "flowers", "--format", "json")))
-    assert trial["params"] == {"learning_rate": 0.01, "activation": "relu"}
+    assert trial["params"] == {"learning_rate@adaptive": 0.01, "optimizer": "adam"}
 
     assert "paused" in done(hpo("study", "pause", "flowers"))
     assert "running" in done(hpo("study", "resume", "flowers"))
