@@ -160,7 +160,7 @@ def _shown_builtin(name: str) -> protocol.Dataset:
             name=name,
             builtin=True,
             description=DATASETS[name].description,
-            warnings=[missing.message],
+            warnings=[field.message for field in missing.fields],
         )
 
 
