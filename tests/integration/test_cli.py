@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,9 @@ def test_a_study_is_watched_to_its_end(hpo: Hpo) -> None:
 
 
 def test_a_data_set_of_ones_own(hpo: Hpo, tmp_path: Path) -> None:
-    assert "digits" in done(hpo("dataset", "list"))
+    listed = done(hpo("dataset", "list"))
+    assert re.search(r"digits +classification +1797 +image 1x8x8 +built in", listed)
+    assert re.search(r"linnerud +regression +20 +3 columns +built in", listed)
     rows = "\n".join(f"{i % 7},{'ab'[i % 2]},{'yes' if i % 3 else 'no'}" for i in range(60))
     path = tmp_path / "mine.csv"
     path.write_text(f"size,kind,bought\n{rows}\n")
