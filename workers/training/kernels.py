@@ -138,10 +138,14 @@ def _write(path: Path, found: list[Probe]) -> list[Probe]:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent)
         with os.fdopen(descriptor, "w") as file:
             json.dump([vars(each) for each in found], file)
-        if others := _read(path):
-            Path(temporary).unlink()
-            return others
-        Path(temporary).replace(path)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            if others := _read(path):
+                return others
+            os.replace(temporary, path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
     except OSError as error:
         log.warning("what was measured cannot be kept, so each start measures anew: %s", error)
     return found
