@@ -184,6 +184,7 @@ class AutogradNetwork:
     def _set(self, flat: Tensor) -> None:
         self.parameters = flat.contiguous()
         self.gradient = torch.zeros_like(self.parameters)
+        self.sizes = flat.new_full((len(flat), 1), flat.shape[1])
         self.weights = self._views(self.parameters, leaves=True)
         self._gradients: Mapping[str, Tensor] = self._views(self.gradient, leaves=False)
         self._masks_step = -1
