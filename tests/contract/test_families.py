@@ -107,7 +107,7 @@ def test_every_corner_of_the_default_space_ends_in_a_tell(
 @pytest.mark.parametrize(("family", "task"), NETWORKS, ids=lambda each: getattr(each, "name", each))
 def test_training_lowers_the_loss(family: catalog.Family, task: protocol.Task) -> None:
     rows = training.table(training.small_for(family, task), family=family.name)
-    lanes = training.lanes(rows, family.name, [({}, 0, 0), ({}, 1, 1)])
+    lanes = training.lanes(rows, family.name, [({"batch_size": 8}, part, part) for part in (0, 1)])
     losses = torch.stack([lanes.epoch() for _ in range(12)])
     assert (losses[-1] < 0.7 * losses[0]).all()
 
