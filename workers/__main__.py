@@ -15,7 +15,8 @@ from types import FrameType
 from hpo_service import errors, protocol
 from hpo_service.client import Client
 from workers import cache
-from workers.agent import Agent, Halt, Options
+from workers.agent import Agent
+from workers.options import Halt, Options
 
 # Whatever hangs, a worker that was told to stop has gone by then.
 STOP_SECONDS = 29
@@ -42,6 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
             study=given.study,
             once=given.once,
             pack=given.pack,
+            refill=given.refill,
             device=given.device,
             threads=given.threads,
             objective=given.objective,
@@ -97,6 +99,13 @@ def _parser() -> argparse.ArgumentParser:
         default=1,
         metavar="N",
         help="trials of one study to train together (1)",
+    )
+    add(
+        "--refill",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="lease anew as soon as some trials of a pack have ended (yes); without: tell a pack's "
+        "results together and in order, for exact repetition",
     )
     add("--cache-dir", help="HPO_CACHE_DIR, else " + cache.DEFAULT)
     add("--name", type=_name, default="worker", help="how this worker's name begins")

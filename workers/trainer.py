@@ -51,7 +51,7 @@ class Trainer:
         """Process id, and that of the group."""
         return self._process.pid
 
-    def send(self, message: messages.Pack | messages.Judged) -> None:
+    def send(self, message: messages.ToChild) -> None:
         """Say something; a process that is gone is noticed by its end, not here."""
         with contextlib.suppress(OSError, ValueError):
             self._in.write(messages.line(message))

@@ -89,6 +89,13 @@ def worker(
     pack: Annotated[
         int, typer.Option(min=1, max=64, metavar="N", help="Trials to lease at a time.")
     ] = 1,
+    refill: Annotated[
+        bool,
+        typer.Option(
+            help="Lease anew when some of the trials have ended, not all; without it a pack's "
+            "results are told together and in order, for exact repetition."
+        ),
+    ] = True,
     once: Annotated[bool, typer.Option("--once", help="End when there is nothing to do.")] = False,
     cache_dir: Annotated[Path | None, typer.Option(help="Folder of data and spool.")] = None,
     name: Annotated[str | None, typer.Option(help="Name shown by the service.")] = None,
@@ -104,6 +111,7 @@ def worker(
         "device": device,
         "threads": threads,
         "pack": pack,
+        "no-refill": not refill,
         "once": once,
         "cache-dir": cache_dir,
         "name": name,

@@ -18,7 +18,8 @@ import pytest
 from hpo_service.client import Client
 from tests.fake_server import HELD_OUT, HELD_OUT_ROWS, Answer, Drop, FakeServer
 from workers import backoff
-from workers.agent import Agent, Options
+from workers.agent import Agent
+from workers.options import Options
 
 ROOT = Path(__file__).parents[2]
 OBJECTIVE = "tests.objectives:run"
@@ -189,7 +190,7 @@ def test_a_refused_tell_drops_the_trial(server: FakeServer, work: Work) -> None:
 def test_the_heart_hears_that_a_lease_is_lost(
     server: FakeServer, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.agent.DROP_SECONDS", 0.5)
+    monkeypatch.setattr("workers.underway.DROP_SECONDS", 0.5)
     server.ttl = 1.0
     server.add({"epochs": 1, "seconds": 60.0}, {})
     server.fate = lambda number: "held" if number else "lost"
@@ -239,7 +240,7 @@ def test_a_pack_that_dies_is_given_back_and_each_trial_tried_alone(
     server: FakeServer, work: Work
 ) -> None:
     server.add({}, {"end": "segfault"}, {}, {}, {}, {})
-    assert work(pack=3) == 0
+    assert work(pack=3, refill=False) == 0
     assert server.released == [1, 2]
     asked = [len(call.body["lease_ids"]) for call in server.requests("POST /v1/leases$")]
     assert asked[:4] == [3, 1, 1, 3]
