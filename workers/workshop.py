@@ -108,8 +108,8 @@ class Workshop:
         underway, now = self._underway, time.monotonic()
         if underway is None or not underway.busy:
             return
-        running = set(self._outbox.running)
-        for lease_id in running.intersection(underway.late(now)):
+        late = underway.late(now)
+        for lease_id in set(self._outbox.running).intersection(late):
             limit = time_limit(underway.lease(lease_id))
             message = f"The attempt took longer than its {limit:g} seconds."
             self._outbox.fail(lease_id, "timeout", message)
@@ -119,7 +119,7 @@ class Workshop:
             self.close()
             self._try_alone(wanted, "the training process hangs")
             self.start()
-        elif wanted and refill and self._options.refill:
+        elif wanted and not late and refill and self._options.refill:
             self._refill_pack(underway)
 
     def _refill_pack(self, underway: Underway) -> None:
