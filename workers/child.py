@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import faulthandler
 import importlib
+import logging
 import os
 import signal
 import sys
@@ -27,6 +28,8 @@ from workers.work import Work
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 OUT_OF_MEMORY_FIRST = 500  # of the system's choices this process goes before its agent
+
+log = logging.getLogger("hpo.worker")
 
 Run = Callable[[Work, "PipeChannel"], None]
 
@@ -108,8 +111,12 @@ class PipeChannel:
         # A name of its own: the agent may be sending an older one.
         path = self._folder / f"{lease_id}.checkpoint-{step}"
         kept = messages.Kept(lease_id=lease_id, step=step, path=str(path))
-        _write(path, data)
-        self.say(kept)
+        try:
+            _write(path, data)
+        except OSError as error:  # a disk that fails costs the safety net, never the trial
+            log.warning("no checkpoint: %s", error)
+        else:
+            self.say(kept)
 
     def more(self) -> list[protocol.TrialLease]:
         leases: list[protocol.TrialLease] = []

@@ -95,6 +95,16 @@ def test_the_channel_hands_out_what_came_and_keeps_what_was_not_asked_for() -> N
     assert channel.untold == {"lease-3"}
 
 
+def test_a_disk_that_fails_costs_the_checkpoint_and_not_the_trial(tmp_path: Path) -> None:
+    said = io.BytesIO()
+    channel = PipeChannel(said)
+    folder = str(tmp_path / "missing")
+    channel.receive(messages.Pack(leases=[lease(0)], data="d", holdout=None, artifacts=folder))
+    channel.next(None)
+    channel.checkpoint("lease-0", 1, b"state")
+    assert said.getvalue() == b""
+
+
 def test_a_refill_that_fails_holds_nothing_up(server: FakeServer, work: Work) -> None:
     server.add({"epochs": 30, "seconds": 0.05}, {"epochs": 1})
     server.add({"epochs": 2})
