@@ -14,6 +14,7 @@ from hpo_service.catalog.family import Family, Hyperparameters, NetworkHyperpara
 from hpo_service.catalog.logistic_regression import LOGISTIC_REGRESSION
 from hpo_service.catalog.metrics import METRICS, Metric
 from hpo_service.catalog.mlp import MLP
+from hpo_service.catalog.perceptron import PERCEPTRON
 from hpo_service.catalog.ridge import RIDGE
 from hpo_service.catalog.rnn import RNN
 
@@ -33,6 +34,7 @@ _When = dict[str, list[protocol.ParamValue]] | None
 
 FAMILIES: dict[str, Family] = {
     "mlp": MLP,
+    "perceptron": PERCEPTRON,
     "rnn": RNN,
     "logistic_regression": LOGISTIC_REGRESSION,
     "ridge": RIDGE,

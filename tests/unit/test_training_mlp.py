@@ -11,11 +11,13 @@ from torch.nn import functional
 
 from hpo_service import catalog, protocol
 from hpo_service.catalog.mlp import MlpHyperparameters
+from hpo_service.catalog.perceptron import PerceptronHyperparameters
 from workers.models.activations import ACTIVATIONS
 from workers.models.base import Shape
 from workers.models.dropout import Dropout
 from workers.models.initializations import INITIALIZATIONS
 from workers.models.mlp import Mlp
+from workers.models.perceptron import Perceptron
 from workers.training import seeding
 
 
@@ -164,6 +166,51 @@ def test_running_statistics_are_those_of_pytorch_over_real_rows() -> None:
         h = functional.relu(peer(inputs[lane] @ numbers["layers.0.weight"].T))
         outputs = functional.linear(h, numbers["layers.1.weight"], numbers["layers.1.bias"])
         torch.testing.assert_close(made.predict(inputs)[lane], outputs.detach())
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_a_perceptron_learns_as_rosenblatt_says(classes: int) -> None:
+    generator = np.random.default_rng(1)
+    centres = 4 * generator.standard_normal((classes, 3))
+    target = generator.integers(0, classes, 60)
+    inputs = centres[target] + 0.3 * generator.standard_normal((60, 3))
+    settings = PerceptronHyperparameters(initialization="zeros")
+    shape = Shape("classification", 3, classes, torch.float64, torch.device("cpu"))
+    made = Perceptron([settings], [seeding.generator(0, 0, 0)], shape)
+    weights, biases = np.zeros((classes, 3)), np.zeros(classes)
+    mistakes = 0
+    for row, true in [*zip(inputs, target, strict=True)] * 20:
+        taken = int((weights @ row + biases).argmax())
+        codes = torch.tensor([[true]])
+        loss = made.learn(0, torch.from_numpy(row).view(1, 1, 3), codes, 1.0)
+        sums = weights @ row + biases
+        assert loss.item() == pytest.approx(sums[taken] - sums[true])
+        made.parameters -= made.gradient
+        if taken != true:
+            mistakes += 1
+            weights[true] += row
+            weights[taken] -= row
+            biases[true] += 1
+            biases[taken] -= 1
+        np.testing.assert_allclose(made.arrays(0)["layers.0.weight"], weights)
+        np.testing.assert_allclose(made.arrays(0)["layers.0.bias"], biases)
+    assert 0 < mistakes < 60
+    assert (made.predict(torch.from_numpy(inputs)[None])[0].argmax(1).numpy() == target).all()
+
+
+def test_the_surrogate_rule_is_the_cross_entropy_without_a_bias() -> None:
+    settings = PerceptronHyperparameters(rule="surrogate", bias=False, label_smoothing=0.1)
+    shape = Shape("classification", 3, 4, torch.float64, torch.device("cpu"))
+    made = Perceptron([settings], [seeding.generator(0, 0, 0)], shape)
+    inputs, target = torch.randn(1, 8, 3, dtype=torch.float64), torch.randint(0, 4, (1, 8))
+    losses = made.learn(0, inputs, target, 1 / 8)
+    assert list(made.arrays(0)) == ["layers.0.weight"]
+    weight = torch.tensor(made.arrays(0)["layers.0.weight"]).requires_grad_()
+    loss = functional.cross_entropy(inputs[0] @ weight.T, target[0], label_smoothing=0.1)
+    torch.autograd.backward(loss)
+    torch.testing.assert_close(losses.mean(), loss.detach())
+    found = made.unpack(made.gradient, 0)["layers.0.weight"]
+    torch.testing.assert_close(torch.tensor(found), weight.grad)
 
 
 @pytest.mark.parametrize(

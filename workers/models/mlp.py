@@ -22,6 +22,7 @@ from workers.models.base import Arrays, NetworkModel, Shape, Size
 from workers.models.dropout import Masks, Site
 from workers.models.initializations import INITIALIZATIONS
 from workers.models.mlp_layers import Numbers, StackAtWork, Tracked, predict
+from workers.models.mlp_losses import CrossEntropy, OutputLoss, SquaredError
 from workers.models.mlp_stacks import Design, Ends, Entry, Stack
 from workers.models.normalizations import Running
 
@@ -109,7 +110,7 @@ class Mlp:
                     self._tracked(self._stacks[at]),
                     work.outputs,
                 )
-            losses, gradient = self._loss(work.outputs, target, weights, work)
+            losses, gradient = work.loss(work.outputs, target, weights)
             for stack in work.stacks:
                 stack.backward(gradient)
         return losses
@@ -187,9 +188,6 @@ class Mlp:
         self.sizes = self.parameters.new_tensor(
             [[self._size(lane)] for lane in range(len(self.parameters))]
         )
-        smoothing = [settings.label_smoothing for settings in self._settings]
-        self._smoothing = self.parameters.new_tensor(smoothing).view(-1, 1)
-        self._smooths = any(smoothing)
         self._numbers = [Numbers(self.parameters, stack) for stack in self._stacks]
         self._gradients = [Numbers(self.gradient, stack) for stack in self._stacks]
         self._work: dict[int, _Work] = {}
@@ -260,27 +258,15 @@ class Mlp:
                     self._stacks, self._numbers, self._gradients, strict=True
                 )
             ]
-            self._work[rows] = _Work(stacks, self.parameters, self._ends.outputs, rows)
-            self._work[rows].true_class.sub_(1 - self._smoothing.unsqueeze(2))
+            outputs = self.parameters.new_empty(len(self.parameters), self._ends.outputs, rows)
+            self._work[rows] = _Work(stacks, outputs, self.loss(outputs))
         return self._work[rows]
 
-    def _loss(
-        self, outputs: Tensor, target: Tensor, weights: Tensor | float, to: _Work
-    ) -> tuple[Tensor, Tensor]:
-        """Loss of each row, (lanes, rows), and its gradient by the outputs, weighted."""
-        by_row = weights.unsqueeze(1) if isinstance(weights, Tensor) else weights
+    def loss(self, outputs: Tensor) -> OutputLoss:
+        """The loss for outputs (lanes, outputs, rows) such as these."""
         if not self._classes:
-            error = torch.sub(outputs, target.transpose(1, 2), out=to.gradient)
-            return error.square().mean(1), error.mul_(2 / error.shape[1]).mul_(by_row)
-        codes, smoothing = target.unsqueeze(1), self._smoothing
-        logs = torch.log_softmax(outputs, dim=1)
-        losses = logs.gather(1, codes).squeeze(1).neg_()
-        gradient = torch.exp(logs, out=to.gradient)
-        gradient.scatter_add_(1, codes, to.true_class)
-        if self._smooths:
-            losses.mul_(1 - smoothing).sub_(logs.mean(1).mul_(smoothing))
-            gradient.sub_(smoothing.unsqueeze(2) / gradient.shape[1])
-        return losses, gradient.mul_(by_row)
+            return SquaredError(outputs)
+        return CrossEntropy(outputs, [each.label_smoothing for each in self._settings])
 
     def _predict(self, inputs: Tensor) -> Tensor:
         found = []
@@ -289,15 +275,13 @@ class Mlp:
         return found[0] if len(found) == 1 else torch.cat(found)
 
 
+@dataclass(frozen=True)
 class _Work:
-    """What steps with `rows` rows use: made once."""
+    """What steps with a number of rows use: made once."""
 
-    def __init__(self, stacks: list[StackAtWork], like: Tensor, outputs: int, rows: int) -> None:
-        self.stacks = stacks
-        self.outputs = like.new_empty(len(like), outputs, rows)
-        self.gradient = torch.empty_like(self.outputs)
-        # What the true class's gradient has beside its probability.
-        self.true_class = like.new_zeros(len(like), 1, rows)
+    stacks: list[StackAtWork]
+    outputs: Tensor
+    loss: OutputLoss
 
 
 def _ends(asked: Asked, shape: Shape) -> Ends:
@@ -333,9 +317,13 @@ def shape(settings: MlpHyperparameters) -> Hashable:
 
 def size(settings: MlpHyperparameters, shape: Shape) -> Size:
     """What a lane needs."""
-    found = asked(settings)
-    stack = mlp_stacks.alone(found.design, _ends(found, shape))
-    return Size(stack.numbers, 4 * sum([shape.inputs, *settings.widths, shape.outputs]))
+    return sized(asked(settings), shape)
+
+
+def sized(asked: Asked, shape: Shape) -> Size:
+    """What a lane needs that asks for this."""
+    stack = mlp_stacks.alone(asked.design, _ends(asked, shape))
+    return Size(stack.numbers, 4 * sum([shape.inputs, *asked.design.widths, shape.outputs]))
 
 
 MODEL = NetworkModel(shape=shape, build=Mlp, size=size)
