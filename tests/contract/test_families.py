@@ -116,12 +116,13 @@ def test_a_lane_computes_the_same_packed_and_alone(
     family: catalog.Family, task: protocol.Task, optimizer: str
 ) -> None:
     # 43 rows in 3 folds, batches of 7: lanes differ in rows and in the number of their steps.
+    # Rates are small: a network that is thrown about magnifies the last bit without bound.
     rows = training.table(training.small_for(family, task), family=family.name)
     shared = {"batch_size": 7, "optimizer": optimizer}
     settings = [
         ({"learning_rate": 0.01, "weight_decay": 0.01} | shared, 0, 5),
         ({"learning_rate": 0.003, "dropout": 0.3, "momentum": 0.5} | shared, 1, 6),
-        ({"learning_rate": 0.02, "dropout": 0.1, "weight_decay": 0.001} | shared, 2, 7),
+        ({"learning_rate": 0.002, "dropout": 0.1, "weight_decay": 0.001} | shared, 2, 7),
     ]
     packed = training.lanes(rows, family.name, settings)
     alone = [training.lanes(rows, family.name, [each]) for each in settings]
