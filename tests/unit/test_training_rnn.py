@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch.nn import functional
@@ -16,9 +15,7 @@ from workers.models import rnn
 from workers.models.base import Shape
 from workers.models.cells import CELLS, Space, fused_lstm, recur
 from workers.models.rnn import Rnn
-from workers.models.text import continuation
 from workers.training import seeding
-from workers.training.optimizers import optimizer
 
 CPU = torch.device("cpu")
 STEPS, CHANNELS, OUTPUTS = 6, 3, 4
@@ -306,45 +303,3 @@ def test_looking_ahead_is_refused_where_the_next_symbol_is_to_be_told() -> None:
     with pytest.raises(errors.InvalidRequest, match=r"params\.bidirectional: a second pass"):
         networks(following, [0], bidirectional=True)
     networks(replace(following, per_step=False), [0], bidirectional=True)
-
-
-def train(made: Rnn, inputs: torch.Tensor, target: torch.Tensor, steps: int) -> torch.Tensor:
-    """Losses after steps of Adam, gradients no longer than 1."""
-    rule = optimizer(made.settings, made.parameters)
-    for _ in range(steps):
-        losses = made.learn(0, inputs, target, 1 / inputs.shape[1])
-        made.gradient /= made.gradient.norm(dim=1, keepdim=True).clamp(min=1)
-        rule.step(made.parameters, made.gradient)
-    return losses.mean(1)
-
-
-@pytest.mark.parametrize("cell", CELLS)
-def test_the_first_symbol_is_remembered_to_the_end(cell: str) -> None:
-    steps = 16
-    shape = Shape("classification", steps, 3, torch.float32, CPU, dims=(steps,), symbols=5)
-    inputs = torch.randint(2, 5, (2, 64, steps), generator=torch.Generator().manual_seed(0))
-    made = networks(shape, [0, 1], cell=cell, hidden_units=24, learning_rate=0.01)
-    losses = train(made, inputs.float(), inputs[..., 0] - 2, 300)
-    assert (losses < 0.1).all()
-
-
-@pytest.mark.parametrize("cell", CELLS)
-def test_a_repeating_text_is_learned_and_continued(cell: str) -> None:
-    symbols, text = ["a", "b", "c"], [0, 0, 1, 0, 2] * 8
-    steps = 12
-    shape = Shape(
-        "classification", steps, 3, torch.float32, CPU, dims=(steps,), symbols=5, per_step=True
-    )
-    pieces = torch.tensor([text[start : start + steps + 1] for start in range(10)])
-    made = networks(shape, [0, 1], cell=cell, hidden_units=16, learning_rate=0.02)
-    inputs = (pieces[:, :-1] + 2).float().expand(2, -1, -1)
-    losses = train(made, inputs, pieces[:, 1:].expand(2, -1, -1), 150)
-    assert losses.exp().max() < 1.3  # perplexity; the first symbols of a piece are open
-    found = continuation(
-        made.arrays(0), made.built, symbols, text[:10], 20, np.random.default_rng(0), steps
-    )
-    assert found == [symbols[code] for code in text[10:30]]
-    free = continuation(made.arrays(0), made.built, symbols, [], 5, np.random.default_rng(0))
-    again = continuation(made.arrays(0), made.built, symbols, [], 5, np.random.default_rng(0))
-    assert free == again
-    assert len(free) == 5
