@@ -64,6 +64,9 @@ class RnnHyperparameters(NetworkHyperparameters):
             "forget gates at one."
         ),
     ] = "xavier_uniform"
+    learning_rate: Annotated[
+        float, Field(gt=0, le=10, description="Step size of the optimizer.")
+    ] = 1e-2
     clip_norm: Annotated[
         float, Field(ge=0, le=1e6, description="Longest gradient of a network; 0: no limit.")
     ] = 1.0

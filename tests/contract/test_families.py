@@ -145,6 +145,7 @@ def test_a_lane_computes_the_same_packed_and_alone(
     if task != "classification":
         drawn = [{n: v for n, v in params.items() if n != "class_weights"} for params in drawn]
     # 43 rows in 3 folds, batches of 7: lanes differ in rows and in the number of their steps.
+    # Rates are small: a network that is thrown about magnifies the last bit without bound.
     rows = training.table(training.small_for(family, task), family=family.name)
     lanes = sorted(
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,8 +10,10 @@ import torch
 from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from hpo_service import catalog
+from hpo_service import catalog, errors
+from workers.models import rnn
 from workers.models.base import Shape
+from workers.models.cells import CELLS, Space, fused_lstm, recur
 from workers.models.rnn import Rnn
 from workers.training import seeding
 
@@ -179,3 +182,124 @@ def test_gradients_and_predictions_agree_with_pytorch(case: str, kind: str, lane
         assert found.keys() == wanted.keys()
         for name, gradient in found.items():
             torch.testing.assert_close(torch.from_numpy(gradient), wanted[name], msg=name)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("case", CASES)
+def test_a_lane_computes_the_same_packed_and_alone(case: str, kind: str) -> None:
+    seeds = [1, 2, 3]
+    each = {1: {"dropout": 0.3}, 3: {"dropout": 0.6, "label_smoothing": 0.1}}
+    packed = networks(KINDS[kind], seeds, each, **CASES[case])
+    alone = [networks(KINDS[kind], [seed], each, **CASES[case]) for seed in seeds]
+    counts = [7, 4, 6]
+    weights = torch.tensor([[1 / c] * c + [0] * (7 - c) for c in counts], dtype=torch.float64)
+    for epoch in range(3):
+        for made in (packed, *alone):
+            made.start_epoch([2] * len(made.parameters))
+        for step in range(2):
+            inputs, target, _ = batch(packed.shape, 3, seed=2 * epoch + step)
+            losses = packed.learn(step, inputs, target, weights)
+            packed.parameters -= packed.gradient
+            for lane, (made, count) in enumerate(zip(alone, counts, strict=True)):
+                some = slice(lane, lane + 1), slice(count)
+                found = made.learn(step, inputs[some], target[some], 1 / count)
+                torch.testing.assert_close(losses[some], found, rtol=1e-9, atol=1e-9)
+                made.parameters -= made.gradient
+    packed.keep([0, 2])
+    found = packed.predict(inputs[[0, 2]])
+    for lane, made in enumerate((alone[0], alone[2])):
+        torch.testing.assert_close(
+            found[lane], made.predict(inputs[[0, 2]][[lane]])[0], rtol=1e-9, atol=1e-9
+        )
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+@pytest.mark.parametrize("case", CASES)
+def test_what_stands_after_a_row_s_end_changes_nothing(case: str, lanes: int) -> None:
+    made = networks(SEQUENCES, [1, 2][:lanes], **CASES[case])
+    inputs, target, lengths = batch(SEQUENCES, lanes)
+    made.learn(0, inputs, target, 1 / 7)
+    gradient, predicted = made.gradient.clone(), made.predict(inputs)
+    after = torch.arange(STEPS) >= lengths.unsqueeze(2)
+    spoiled = inputs.clone()
+    spoiled[..., :-1].unflatten(2, (STEPS, CHANNELS))[after] = torch.nan
+    made.learn(0, spoiled, target, 1 / 7)
+    assert torch.equal(made.gradient, gradient)
+    assert torch.equal(made.predict(spoiled), predicted)
+
+
+def test_states_that_explode_after_a_row_s_end_leave_the_gradient_alone() -> None:
+    shape = Shape("regression", 401, 1, torch.float32, CPU, dims=(400, 1))
+    made = networks(shape, [1, 2], cell="elman", activation="relu", hidden_units=3)
+    # The first network grows without bound, the second one has the long rows.
+    made.weights["layers.0.weight_hh"].data.fill_(0.1)[0] = 2.0
+    made.weights["layers.0.bias"].data.fill_(1.0)
+    inputs = torch.zeros(2, 2, 401)
+    inputs[..., -1] = torch.tensor([[3.0, 10.0], [400.0, 10.0]])
+    made.learn(0, inputs, torch.zeros(2, 2, 1), 1 / 2)
+    assert made.gradient.isfinite().all()
+
+
+def test_a_step_without_a_label_counts_for_nothing() -> None:
+    made = networks(TAGS, [1], cell="gru", bidirectional=True)
+    inputs, target, _ = batch(TAGS, 1)
+    target[0, :, 1::2] = -1
+    target[0, 2] = -1
+    losses = made.learn(0, inputs, target, 1 / 7)
+    assert losses[0, 2] == 0
+    outputs = made.predict(inputs).view(1, 7, STEPS, OUTPUTS)
+    for row in range(7):
+        labelled = target[0, row] >= 0
+        if row != 2:
+            wanted = functional.cross_entropy(outputs[0, row, labelled], target[0, row, labelled])
+            torch.testing.assert_close(losses[0, row], wanted)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_unpack_gives_pack_takes(case: str) -> None:
+    made = networks(TEXTS, [1, 2], **CASES[case])
+    flat = torch.zeros_like(made.parameters)
+    for lane in range(2):
+        made.pack(made.unpack(made.parameters, lane), flat, lane)
+    assert torch.equal(flat, made.parameters)
+    assert rnn.size(made.built, made.shape).numbers == flat.shape[1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_kernel_for_one_network_computes_what_the_step_by_step_one_does(
+    dtype: torch.dtype,
+) -> None:
+    torch.manual_seed(0)
+    sizes = [(2, 24, 8, 3), (2, 20, 3), (2, 20, 5), (2, 20)]
+    inputs, *weights = (torch.randn(*size, dtype=dtype, requires_grad=True) for size in sizes)
+    upstream = torch.randn(2, 24, 8, 5, dtype=dtype)
+    ways = [
+        fused_lstm(inputs, weights),
+        recur(CELLS["lstm"](Space(), "tanh", None), inputs, weights),
+    ]
+    accuracy = 1e-9 if dtype == torch.float64 else 2e-5
+    torch.testing.assert_close(*ways, rtol=accuracy, atol=accuracy)
+    gradients = [torch.autograd.grad(way, [inputs, *weights], upstream) for way in ways]
+    torch.testing.assert_close(*gradients, rtol=accuracy, atol=10 * accuracy)
+
+
+def test_forget_gates_start_open_and_initial_weights_gate_by_gate() -> None:
+    settings = catalog.settings_of(
+        catalog.FAMILIES["rnn"],
+        {"cell": "lstm", "hidden_units": 8, "bidirectional": True, "initialization": "orthogonal"},
+    )
+    made = Rnn([settings], [seeding.generator(0, 0, 0)], SEQUENCES)  # type: ignore[list-item]
+    arrays = {name: torch.from_numpy(array) for name, array in made.arrays(0).items()}
+    bias = arrays["layers.0.bias"].view(2, 4, 8)
+    assert (bias[:, 1] == 1).all()
+    assert not bias[:, [0, 2, 3]].any()
+    for gate in arrays["layers.0.weight_hh"].view(8, 8, 8):
+        torch.testing.assert_close(gate @ gate.T, torch.eye(8, dtype=torch.float64))
+
+
+def test_looking_ahead_is_refused_where_the_next_symbol_is_to_be_told() -> None:
+    following = replace(TAGS, outputs=TAGS.symbols - 2)
+    networks(following, [0])
+    with pytest.raises(errors.InvalidRequest, match=r"params\.bidirectional: a second pass"):
+        networks(following, [0], bidirectional=True)
+    networks(replace(following, per_step=False), [0], bidirectional=True)

@@ -54,7 +54,7 @@ class Pass:
     def forward(self, inputs: Tensor, weights: Sequence[Tensor]) -> Tensor:
         """States after each step, (lanes, steps, rows, units)."""
         lanes, steps, rows, width = inputs.shape
-        self.recurrent, self.width = weights[1], width
+        self.weights, self.recurrent, self.width = weights, weights[1], width
         self.units = self.recurrent.shape[2]
         states = self._take("states", inputs, lanes, steps + 1, rows, width + 1 + self.units)
         self.before = states[:, :-1]
@@ -63,21 +63,21 @@ class Pass:
         self.hidden = states[..., width + 1 :]
         self.hidden[:, 0] = 0
         self.states = states
-        self._forward(weights)
+        self._forward()
         return self.hidden[:, 1:]
 
-    def backward(self, gradient: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
+    def backward(self, gradient: Tensor) -> list[Tensor]:
         """Gradients of the weights; `gradient` is that of the states."""
         raise NotImplementedError
 
-    def inputs_gradient(self, weights: Sequence[Tensor]) -> Tensor:
+    def inputs_gradient(self) -> Tensor:
         """Gradient of the inputs, after `backward`."""
-        found = torch.bmm(self._dz_of_inputs().flatten(1, 2), self._ordered(weights[0]))
+        found = torch.bmm(self._dz_of_inputs().flatten(1, 2), self._ordered(self.weights[0]))
         return found.view(*self.before.shape[:3], self.width)
 
     # --- what a cell gives ------------------------------------------------------------------
 
-    def _forward(self, weights: Sequence[Tensor]) -> None:
+    def _forward(self) -> None:
         raise NotImplementedError
 
     def _dz_of_inputs(self) -> Tensor:
@@ -101,9 +101,9 @@ class Pass:
         by_step = gradient.unbind(1)
         return by_step, last.copy_(by_step[-1])
 
-    def _joint(self, weights: Sequence[Tensor]) -> Tensor:
+    def _joint(self) -> Tensor:
         """Weights of inputs, bias and states side by side, (lanes, inputs + 1 + units, gates)."""
-        inputs, recurrent, bias = map(self._ordered, weights)
+        inputs, recurrent, bias = map(self._ordered, self.weights)
         return torch.cat([inputs, bias.unsqueeze(2), recurrent], 2).transpose(1, 2)
 
     def _joint_gradient(self) -> Tensor:
@@ -117,8 +117,8 @@ class Pass:
 class Elman(Pass):
     """The state is an activation of inputs and state (Elman 1990)."""
 
-    def _forward(self, weights: Sequence[Tensor]) -> None:
-        joint, like = self._joint(weights), self.states
+    def _forward(self) -> None:
+        joint, like = self._joint(), self.states
         lanes, _, rows, _ = like.shape
         z = self._take("z", like, lanes, rows, self.units)
         after = self.hidden.unbind(1)[1:]
@@ -130,7 +130,7 @@ class Elman(Pass):
             if real is not None:
                 after[step].mul_(real[step])
 
-    def backward(self, gradient: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
+    def backward(self, gradient: Tensor) -> list[Tensor]:
         dy, dh = self._start(1, gradient)
         dz, after = self.dz.unbind(1), self.hidden.unbind(1)[1:]
         for step in reversed(range(len(dz))):
@@ -152,8 +152,8 @@ class Lstm(Pass):
     def _ordered(self, weights: Tensor) -> Tensor:
         return weights.roll(self.units, 1)
 
-    def _forward(self, weights: Sequence[Tensor]) -> None:
-        joint, units = self._joint(weights), self.units
+    def _forward(self) -> None:
+        joint, units = self._joint(), self.units
         lanes, steps, rows, _ = self.before.shape
         # Time comes first where products are written: they go faster into one piece of memory.
         self.z = self._take("z", joint, steps, lanes, rows, 4 * units)
@@ -172,7 +172,7 @@ class Lstm(Pass):
             torch.tanh(now.addcmul_(new[step], candidate[step]), out=shown[step])
             torch.mul(out[step], shown[step], out=after[step])
 
-    def backward(self, gradient: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
+    def backward(self, gradient: Tensor) -> list[Tensor]:
         recurrent, units = self._ordered(self.recurrent), self.units
         (dy, dh), factors = self._start(4, gradient), self._factors()
         dm = self._take("dm", gradient, *dh.shape).zero_()
@@ -223,8 +223,8 @@ class Gru(Pass):
     def _dz_of_inputs(self) -> Tensor:
         return self.dz[..., : 3 * self.units]
 
-    def _forward(self, weights: Sequence[Tensor]) -> None:
-        of_inputs, recurrent, bias, recurrent_bias = weights
+    def _forward(self) -> None:
+        of_inputs, recurrent, bias, recurrent_bias = self.weights
         units, width = self.units, self.width
         lanes, steps, rows, _ = self.before.shape
         joint = torch.cat([of_inputs, bias.unsqueeze(2)], 2).transpose(1, 2)
@@ -246,7 +246,7 @@ class Gru(Pass):
             candidate[step].addcmul_(reset[step], added_candidate[step]).tanh_()
             torch.lerp(candidate[step], hidden[step], update[step], out=hidden[step + 1])
 
-    def backward(self, gradient: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
+    def backward(self, gradient: Tensor) -> list[Tensor]:
         units = self.units
         (dy, dh), factors = self._start(4, gradient), self._factors()
         other = self._take("other", gradient, *dh.shape)
@@ -295,14 +295,13 @@ class _Recurrence(Function):
     @staticmethod
     def forward(ctx: Any, made: Pass, inputs: Tensor, *weights: Tensor) -> Tensor:
         ctx.made = made
-        ctx.save_for_backward(*weights)
         return made.forward(inputs, weights)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        made, weights = ctx.made, ctx.saved_tensors
-        found = made.backward(gradients[0], weights)
-        inputs = made.inputs_gradient(weights) if ctx.needs_input_grad[1] else None
+        made = ctx.made
+        found = made.backward(gradients[0])
+        inputs = made.inputs_gradient() if ctx.needs_input_grad[1] else None
         return None, inputs, *found
 
 
@@ -324,7 +323,16 @@ def fused_lstm(inputs: Tensor, weights: Sequence[Tensor]) -> Tensor:
         of_inputs, recurrent, bias = (each[lane] for each in weights)
         start = inputs.new_zeros(1, inputs.shape[2], recurrent.shape[1])
         parameters = [of_inputs, recurrent, bias, torch.zeros_like(bias)]
-        found.append(
-            torch.lstm(lane_inputs, (start, start), parameters, True, 1, 0.0, True, False, False)[0]
+        states, _, _ = torch.lstm(
+            lane_inputs,
+            (start, start),
+            parameters,
+            has_biases=True,
+            num_layers=1,
+            dropout=0.0,
+            train=torch.is_grad_enabled(),
+            bidirectional=False,
+            batch_first=False,
         )
+        found.append(states)
     return torch.stack(found)
