@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from workers.models import logistic_regression, mlp, ridge
+from workers.models import cnn, logistic_regression, mlp, ridge
 from workers.models.base import EstimatorModel, Model, NetworkModel
 
 __all__ = ["MODELS", "EstimatorModel", "Model", "NetworkModel"]
 
 MODELS: dict[str, Model] = {
     "mlp": mlp.MODEL,
+    "cnn": cnn.MODEL,
     "logistic_regression": logistic_regression.MODEL,
     "ridge": ridge.MODEL,
 }
