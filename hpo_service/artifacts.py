@@ -43,13 +43,21 @@ class Blobs:
 
     def path(self, sha256: str) -> Path:
         """Where the file lies; `NotFound` where there is none or the digest is not one."""
-        if not _SHA256.fullmatch(sha256) or not self._place(sha256).is_file():
+        if not self.has(sha256):
             raise errors.NotFound(f"There is no file with the SHA-256 {sha256[:64]!r}.")
         return self._place(sha256)
+
+    def has(self, sha256: str) -> bool:
+        """Whether there is such a file."""
+        return bool(_SHA256.fullmatch(sha256)) and self._place(sha256).is_file()
 
     def read(self, sha256: str) -> bytes:
         """The whole file; `NotFound` where there is none."""
         return self.path(sha256).read_bytes()
+
+    def remove(self, sha256: str) -> None:
+        """Delete a file that no row names, if it is there."""
+        self._place(sha256).unlink(missing_ok=True)
 
     def _put(self, chunks: Iterable[bytes], limit: int | None) -> tuple[str, int]:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -172,8 +172,10 @@ class Client:
 
     # --- leases -----------------------------------------------------------------------------
 
-    def lease(self, request: protocol.LeaseRequest) -> protocol.Leases:
-        return _parse(protocol.Leases, self._send("POST", "/v1/leases", request))
+    def lease(
+        self, request: protocol.LeaseRequest, timeout: float = READ_TIMEOUT
+    ) -> protocol.Leases:
+        return _parse(protocol.Leases, self._send("POST", "/v1/leases", request, timeout=timeout))
 
     def report(self, reports: protocol.Reports) -> protocol.Decisions:
         return _parse(protocol.Decisions, self._send("POST", "/v1/reports", reports))
@@ -184,9 +186,11 @@ class Client:
     def release(self, lease_id: str) -> None:
         self._send("POST", _path("leases", lease_id, "release"))
 
-    def put_artifact(self, lease_id: str, name: str, data: bytes) -> protocol.Artifact:
+    def put_artifact(
+        self, lease_id: str, name: str, data: bytes, step: int | None = None
+    ) -> protocol.Artifact:
         path = _path("leases", lease_id, "artifacts", name)
-        body = self._send("PUT", path, data, timeout=SLOW_TIMEOUT)
+        body = self._send("PUT", path, data, query={"step": step}, timeout=SLOW_TIMEOUT)
         return _parse(protocol.Artifact, body)
 
     def artifact(self, lease_id: str, name: str) -> bytes:

@@ -12,7 +12,7 @@ from hpo_service import errors, final, leases, protocol, seeds, studies
 from hpo_service.database import WriteSession
 from hpo_service.service import Service
 from hpo_service.suggest import Proposal, Search
-from hpo_service.tables import Study, Trial
+from hpo_service.tables import Attempt, Study, Trial
 
 BUSY_SECONDS = 1.0  # a sampler is at work for somebody else
 IDLE_SECONDS = 2.0  # nothing to lease at present
@@ -238,6 +238,7 @@ def build(session: Session, service: Service, trial: Trial) -> protocol.TrialLea
     model, fixed = trial.model, {}
     if isinstance(objective, protocol.TrainObjective) and model is None:
         model, fixed = objective.model, objective.params
+    attempt = session.get(Attempt, trial.lease_id)
     return protocol.TrialLease(
         lease_id=trial.lease_id or "",
         study_id=study.id,
@@ -247,6 +248,7 @@ def build(session: Session, service: Service, trial: Trial) -> protocol.TrialLea
         kind=trial.kind,
         attempt=trial.attempt,
         ttl=service.settings.lease_ttl,
+        resume_step=attempt.resume_step if attempt else 0,
         model=model,
         params=fixed | trial.params,
         seed=_seed(study, trial),

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime
+from functools import partial
 
-from sqlalchemy import select
+from sqlalchemy import delete, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from hpo_service import errors, protocol
+from hpo_service.artifacts import Blobs
 from hpo_service.database import WriteSession
-from hpo_service.tables import Artifact, Attempt, Study, Trial
+from hpo_service.service import Service
+from hpo_service.tables import Artifact, Attempt, Dataset, Study, Trial
 
 MODEL = "model"
+SWEEP_ROWS = 100  # ended trials whose checkpoints are deleted in one go
+
+log = logging.getLogger("hpo_service")
 
 
 def require_readable(session: Session, sha256: str, lease_id: str | None, token: str) -> None:
@@ -32,9 +39,17 @@ def require_readable(session: Session, sha256: str, lease_id: str | None, token:
 
 
 def add(
-    session: WriteSession, now: datetime, lease_id: str, given: protocol.Artifact, token: str
-) -> protocol.Artifact:
-    """Note a stored file as the attempt's; raises `LeaseLost` where the lease is not held."""
+    session: WriteSession,
+    now: datetime,
+    blobs: Blobs,
+    lease_id: str,
+    given: protocol.Artifact,
+    token: str,
+) -> str | None:
+    """Note a stored file as the attempt's; the SHA-256 of the file that it replaces.
+
+    Raises `LeaseLost` where the lease is not held.
+    """
     trial = session.scalar(
         select(Trial)
         .join(Attempt, Attempt.lease_id == Trial.lease_id)
@@ -43,16 +58,23 @@ def add(
     )
     if trial is None:
         raise errors.LeaseLost()
+    _lock_blob(session, given.sha256)
+    if not blobs.has(given.sha256):
+        raise errors.Unavailable("A twin of the file was just deleted: send it again.")
     row = session.get(Artifact, (trial.id, trial.attempt, given.name))
+    replaced = row.sha256 if row is not None else None
     if row is None:
         row = Artifact(trial_id=trial.id, attempt=trial.attempt, name=given.name, created_at=now)
         session.add(row)
-    row.sha256, row.size = given.sha256, given.size
-    return given
+    row.sha256, row.size, row.step = given.sha256, given.size, given.step
+    return None if replaced == given.sha256 else replaced
 
 
 def find(session: Session, lease_id: str, name: str, token: str) -> Artifact:
-    """The newest file of this name up to the lease's attempt; `LeaseLost`, `NotFound`."""
+    """The newest file of this name up to the lease's attempt; `LeaseLost`, `NotFound`.
+
+    Of older attempts' checkpoints only the one that the lease goes on from counts.
+    """
     attempt = session.get(Attempt, lease_id)
     if attempt is None or attempt.token != token:
         raise errors.LeaseLost()
@@ -60,6 +82,13 @@ def find(session: Session, lease_id: str, name: str, token: str) -> Artifact:
         select(Artifact)
         .where(Artifact.trial_id == attempt.trial_id, Artifact.name == name)
         .where(Artifact.attempt <= attempt.attempt)
+        .where(
+            or_(
+                Artifact.attempt == attempt.attempt,
+                Artifact.step.is_(None),
+                Artifact.step == attempt.resume_step,
+            )
+        )
         .order_by(Artifact.attempt.desc())
         .limit(1)
     ).first()
@@ -81,3 +110,62 @@ def final_model(session: Session, study: Study) -> Artifact:
     if found is None:
         raise errors.NotFound("There is no model yet: it comes with the end of the study.")
     return found
+
+
+# --- what nobody needs any more -------------------------------------------------------------
+
+
+def discard(service: Service, sha256: str) -> None:
+    """Delete a file that has been replaced, unless another row names it."""
+    service.database.transact(lambda s, _now: _remove_unnamed(s, service.blobs, sha256))
+
+
+def sweep(service: Service) -> None:
+    """Delete the checkpoints of trials that have ended; what fails is left to the next sweep."""
+    query = (
+        select(Artifact.trial_id)
+        .join(Trial, Trial.id == Artifact.trial_id)
+        .where(Artifact.name == protocol.CHECKPOINT, Trial.state.in_(protocol.TERMINAL))
+    )
+    try:
+        with service.database.read() as session:
+            ended = session.scalars(query.distinct().limit(SWEEP_ROWS)).all()
+        for trial_id in ended:
+            service.database.transact(partial(_forget, service.blobs, trial_id))
+    except (errors.Unavailable, OSError) as error:
+        log.warning("checkpoints are deleted later: %s", error)
+
+
+def _forget(blobs: Blobs, trial_id: int, session: WriteSession, _now: datetime) -> None:
+    gone = session.scalars(
+        delete(Artifact)
+        .where(Artifact.trial_id == trial_id, Artifact.name == protocol.CHECKPOINT)
+        .returning(Artifact.sha256)
+    ).all()
+    for sha256 in sorted(set(gone)):
+        _remove_unnamed(session, blobs, sha256)
+
+
+def _remove_unnamed(session: WriteSession, blobs: Blobs, sha256: str) -> None:
+    _lock_blob(session, sha256)
+    named = session.scalar(
+        select(
+            or_(
+                exists().where(Artifact.sha256 == sha256),
+                exists().where(Dataset.sha256 == sha256),
+                exists().where(Study.search_sha256 == sha256),
+                exists().where(Study.holdout_sha256 == sha256),
+            )
+        )
+    )
+    if not named:
+        blobs.remove(sha256)
+
+
+def _lock_blob(session: WriteSession, sha256: str) -> None:
+    """Until the transaction's end nobody else names or deletes this file.
+
+    SQLite has one writer at a time anyway.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(select(func.pg_advisory_xact_lock(int(sha256[:15], 16))))

@@ -7,11 +7,12 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+from pydantic import JsonValue
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from hpo_service import catalog, curves, protocol, seeds
-from hpo_service.tables import Report, Study, Trial
+from hpo_service.tables import Attempt, Report, Study, Trial
 
 FinalState = Literal["none", "waiting", "running", "complete", "fail"]
 Losses = tuple[float, ...]
@@ -69,6 +70,7 @@ def refits(session: Session, study: Study) -> list[protocol.ModelSetting]:
             epochs=first.epoch,
             seed=seeds.trial_seed(study.seed, first.number or 0),
             values=first.values or [],
+            notes=_told_notes(session, first),
         )
     ]
     return settings + [
@@ -83,6 +85,14 @@ def refits(session: Session, study: Study) -> list[protocol.ModelSetting]:
         for row in _rows(session, study, "baseline")
         if row.state == "complete"
     ]
+
+
+def _told_notes(session: Session, row: Trial) -> dict[str, JsonValue]:
+    """What the attempt that ended the trial noted."""
+    notes: dict[str, JsonValue] | None = session.scalar(
+        select(Attempt.notes).where(Attempt.trial_id == row.id, Attempt.outcome == "told")
+    )
+    return notes or {}
 
 
 def result(session: Session, study: Study) -> protocol.Final:

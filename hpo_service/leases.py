@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from hpo_service import curves, errors, protocol, studies
 from hpo_service.database import WriteSession
-from hpo_service.tables import Attempt, Study, Trial, Worker
+from hpo_service.tables import Artifact, Attempt, Report, Study, Trial, Worker
 
 MAX_LOST = 3
 POISON = f"Lost {MAX_LOST} attempts: each worker that ran it died or went silent."
@@ -100,7 +100,8 @@ def claim(
 
 
 def start(session: WriteSession, now: datetime, trial: Trial, lease_id: str, grant: Grant) -> None:
-    """Begin the next attempt of a row that nobody holds."""
+    """Begin the next attempt of a row that nobody holds, where its last checkpoint ends."""
+    resume_step = _resume_step(session, trial)
     trial.state, trial.attempt = "running", trial.attempt + 1
     trial.lease_id, trial.deadline = lease_id, now + grant.ttl
     trial.started_at = trial.started_at or now
@@ -111,10 +112,32 @@ def start(session: WriteSession, now: datetime, trial: Trial, lease_id: str, gra
             attempt=trial.attempt,
             worker=grant.worker,
             token=grant.token,
+            resume_step=resume_step,
             started_at=now,
         )
     )
     session.flush()
+
+
+def _resume_step(session: Session, trial: Trial) -> int:
+    """The step of the newest checkpoint; 0 where there is none, or its curve is not whole.
+
+    A curve with a decision to prune is not: the next attempt has to reach that point itself.
+    """
+    kept = session.scalar(
+        select(Artifact.step)
+        .where(Artifact.trial_id == trial.id, Artifact.name == protocol.CHECKPOINT)
+        .where(Artifact.step.is_not(None))
+        .order_by(Artifact.attempt.desc())
+        .limit(1)
+    )
+    if kept is None:
+        return 0
+    ended = select(Report.step).where(Report.trial_id == trial.id, Report.action != "continue")
+    if session.scalar(ended.where(Report.step <= kept).limit(1)) is not None:
+        return 0
+    curve = curves.load(session, [trial.id], values_only=True).get(trial.id, [])
+    return kept if [p.step for p in curve if p.step <= kept] == list(range(1, kept + 1)) else 0
 
 
 def fresh() -> ColumnElement[bool]:

@@ -55,25 +55,20 @@ def _plan_train(
         session, blobs, objective.dataset, objective.holdout, objective.validation
     )
     task = prepared.schema.task
-    if task not in family.tasks:
-        raise errors.invalid(
-            "objective.model",
-            f"{family.name} does {' and '.join(family.tasks)}, but {objective.dataset} is {task}",
-        )
+    _check_fits(family, objective.dataset, prepared.schema)
     searched = _search_space(spec, objective, family)
     metrics = objective.metrics or [_default_metric(task)]
     directions = [_metric(f"objective.metrics.{i}", m, task) for i, m in enumerate(metrics)]
     for i, name in enumerate(objective.record):
         _metric(f"objective.record.{i}", name, task)
     _refuse_repeats("objective.metrics", [*metrics, *objective.record])
-    _check_stratify(objective.validation, task)
-    filled = objective.model_copy(update={"metrics": metrics})
+    filled = objective.model_copy(update={"metrics": metrics, "validation": prepared.validation})
     return Plan(
         spec=spec.model_copy(update={"objective": filled, "search_space": searched}),
         directions=directions,
         search_sha256=prepared.search_sha256,
         holdout_sha256=prepared.holdout_sha256,
-        baselines=_baselines(objective, task),
+        baselines=_baselines(objective, prepared.schema),
     )
 
 
@@ -82,6 +77,29 @@ def _family(name: str) -> Family:
         known = ", ".join(catalog.FAMILIES)
         raise errors.invalid("objective.model", f"unknown family {name!r}: take one of {known}")
     return catalog.FAMILIES[name]
+
+
+def _check_fits(family: Family, dataset: str, schema: protocol.DatasetSchema) -> None:
+    misfit = _misfit(family, schema)
+    if misfit is None:
+        return
+    does, asked = misfit
+    fitting = ", ".join(f.name for f in catalog.FAMILIES.values() if _misfit(f, schema) is None)
+    advice = f"take one of {fitting}" if fitting else "no family does yet"
+    raise errors.invalid(
+        "objective.model", f"{family.name} does {does}, but {dataset} is {asked}: {advice}"
+    )
+
+
+def _misfit(family: Family, schema: protocol.DatasetSchema) -> tuple[str, str] | None:
+    """What the family does and what the data is, where that is not the same."""
+    if schema.task not in family.tasks:
+        return " and ".join(family.tasks), schema.task
+    if schema.kind not in family.kinds:
+        return f"data of kind {' and '.join(family.kinds)}", schema.kind
+    if schema.per_step and not family.per_step:
+        return f"one {schema.task} per row", f"a {schema.task} of every step"
+    return None
 
 
 def _search_space(
@@ -167,17 +185,13 @@ def _refuse_repeats(field: str, names: list[str]) -> None:
             raise errors.invalid(field, f"{name!r} is listed twice")
 
 
-def _check_stratify(validation: protocol.Validation, task: protocol.Task) -> None:
-    if validation.stratify and task != "classification":
-        raise errors.invalid(
-            "objective.validation.stratify", "only classes can be stratified: leave it out"
-        )
-
-
-def _baselines(objective: protocol.TrainObjective, task: protocol.Task) -> tuple[str, ...]:
+def _baselines(
+    objective: protocol.TrainObjective, schema: protocol.DatasetSchema
+) -> tuple[str, ...]:
     if not objective.baselines:
         return ()
-    return tuple(f.name for f in catalog.FAMILIES.values() if f.baseline and task in f.tasks)
+    families = catalog.FAMILIES.values()
+    return tuple(f.name for f in families if f.baseline and _misfit(f, schema) is None)
 
 
 def _check_plugins(made: Plan) -> None:

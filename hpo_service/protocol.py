@@ -78,6 +78,8 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 ArtifactName = Annotated[
     str, StringConstraints(max_length=100, pattern=r"^[A-Za-z0-9._-]*[A-Za-z0-9_-][A-Za-z0-9._-]*$")
 ]
+# The artifact that the next attempt of a trial goes on from.
+CHECKPOINT = "checkpoint"
 Int63 = Annotated[int, Field(ge=-MAX_INT, le=MAX_INT)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Step = Annotated[int, Field(ge=1, le=2**31 - 1, description="Finished epochs, from 1.")]
@@ -384,7 +386,10 @@ class LeaseRequest(Model):
 
 
 class ModelSetting(Model):
-    """A model to refit and score: family, params, epochs e*, randomness, cross-validated values."""
+    """A model to refit and score: family, params, epochs e*, randomness, cross-validated values.
+
+    `notes` are those of the attempt that found it, such as when its learning rate dropped.
+    """
 
     name: str
     model: str
@@ -392,6 +397,7 @@ class ModelSetting(Model):
     epochs: int | None
     seed: int
     values: list[float]
+    notes: dict[str, JsonValue] = {}
 
 
 class TrialLease(Model):
@@ -399,8 +405,10 @@ class TrialLease(Model):
 
     `model` is the family to run (none in an external study), `params` all of its fixed and
     proposed parameters. `seed` is the trial's own randomness, the same in every attempt;
-    `study_seed` shuffles the folds. For a final lease `refits` names what to fit on the whole
-    search part and to score on the blob `holdout`, readable with this lease alone.
+    `study_seed` shuffles the folds. With a `resume_step` above 0 the artifact `checkpoint` holds
+    the state after that step; an attempt that reports from step 1 on all the same begins anew.
+    For a final lease `refits` names what to fit on the whole search part and to score on the blob
+    `holdout`, readable with this lease alone.
     """
 
     lease_id: str
@@ -583,9 +591,12 @@ class Datasets(Model):
 
 
 class Artifact(Model):
+    """A stored file; `step` says of which step a checkpoint holds the state."""
+
     name: str
     sha256: str
     size: int
+    step: int | None = None
 
 
 # --- result ---------------------------------------------------------------------------------

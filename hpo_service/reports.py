@@ -33,6 +33,7 @@ def store(
     for lease_id, trial in held.items():
         trial.deadline = now + ttl
         given = [r for r in reports if r.lease_id == lease_id]
+        _note_new_start(session, lease_id, given)
         points, decisions[lease_id] = _fresh_points(session, now, trial, given)
         fresh.setdefault(trial.study_id, []).extend(points)
     trials = {trial.id: trial for trial in held.values()}
@@ -59,6 +60,16 @@ def _held_for_report(
         action = protocol.Decision(action="stop" if outcome == "cancelled" else "lost")
         decisions[lease_id] = action
     return held
+
+
+def _note_new_start(session: WriteSession, lease_id: str, given: list[protocol.Report]) -> None:
+    """An attempt that reports a step from before its checkpoint began anew: all points are its own.
+
+    That happens where the checkpoint could not be read.
+    """
+    attempt = session.get_one(Attempt, lease_id)
+    if min(report.step for report in given) <= attempt.resume_step:
+        attempt.resume_step = 0
 
 
 def _stored(

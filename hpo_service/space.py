@@ -18,7 +18,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from hpo_service import errors, protocol
+from hpo_service import catalog, errors, protocol
 
 Space = Mapping[str, protocol.Distribution]
 Params = Mapping[str, protocol.ParamValue]
@@ -39,6 +39,32 @@ def check(space: Space) -> None:
             for name in sorted(set(space) - set(order(space)))
         ]
     _refuse(wrong)
+
+
+def labelled(space: Space, params: Params) -> dict[str, protocol.ParamValue]:
+    """The parameters under the names that the space has for them.
+
+    `learning_rate` becomes `learning_rate@sgd` where the space has such names alone and the
+    conditions of one of them hold.
+    """
+    return {_name_in(space, name, params): value for name, value in params.items()}
+
+
+def _name_in(space: Space, name: str, params: Params) -> str:
+    if name in space:
+        return name
+    ranges = [each for each in space if catalog.plain(each) == name]
+    fitting = [each for each in ranges if active(space, each, params)]
+    if len(fitting) == 1:
+        return fitting[0]
+    parents = sorted({parent for each in ranges for parent in space[each].when or {}})
+    if parents and any(parent not in params for parent in parents):
+        raise errors.invalid(
+            f"params.{name}",
+            f"has a range for each {' and '.join(parents)}: give that too, or one of "
+            f"{', '.join(ranges)}",
+        )
+    return name
 
 
 def check_params(space: Space, params: Params) -> None:

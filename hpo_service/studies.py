@@ -113,6 +113,7 @@ def add_trial(
     spec = spec_of(study)
     if spec is None or spec.search_space is None:
         raise errors.WrongState("This study has no search space of its own: use its Optuna client.")
+    params = space.labelled(spec.search_space, params)
     space.check_params(spec.search_space, params)
     number = take_number(session, study.id)
     if number is None:

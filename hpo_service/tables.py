@@ -223,4 +223,6 @@ class Artifact(Base):
     name: Mapped[str] = mapped_column(String(100), primary_key=True)
     sha256: Mapped[str] = mapped_column(String(64), index=True)
     size: Mapped[int]
+    # Of a checkpoint: the step whose state it is.
+    step: Mapped[int | None]
     created_at: Mapped[datetime]

@@ -39,21 +39,54 @@ def bundled(name: str) -> Dataset:
     return Dataset(schema, found.data, np.empty((len(target), 0), dtype=np.int64), target)
 
 
-def small(task: protocol.Task, rows: int = 43, seed: int = 0) -> Dataset:
-    """Made-up rows that can be learned, a number that folds do not divide."""
+SHAPES: dict[str, list[int] | None] = {
+    "table": None,
+    "image": [1, 6, 6],
+    "sequence": [5, 2],
+    "symbols": [6],
+}
+SYMBOLS = ["a", "b", "c", "d"]
+
+
+def small(
+    task: protocol.Task, rows: int = 43, seed: int = 0, kind: protocol.DataKind = "table"
+) -> Dataset:
+    """Made-up rows that can be learned, a number that folds do not divide.
+
+    Sequences and texts end at different steps.
+    """
     rng = np.random.default_rng(seed)
-    numeric = rng.standard_normal((rows, 5))
-    signal = numeric @ rng.standard_normal((5, 3))
+    shape = SHAPES[kind]
+    width = int(np.prod(shape)) if shape else 5
+    numeric = rng.standard_normal((rows, width))
+    signal = numeric @ rng.standard_normal((width, 3))
+    codes = np.empty((rows, 0), dtype=np.int64)
+    if kind == "sequence":
+        steps = rng.integers(2, 6, rows)
+        numeric[np.repeat(np.arange(5), 2) >= steps[:, None]] = np.nan
+        signal = np.nan_to_num(numeric) @ rng.standard_normal((width, 3))
+    if kind == "symbols":
+        codes = rng.integers(0, len(SYMBOLS), (rows, width))
+        signal = np.stack([(codes == symbol).sum(1) for symbol in range(3)], 1)
+        codes[np.arange(width) >= rng.integers(3, 7, rows)[:, None]] = -1
+        numeric = np.empty((rows, 0))
     classes = ["a", "b", "c"] if task == "classification" else []
     schema = protocol.DatasetSchema(
         task=task,
         rows=rows,
-        columns=[protocol.Column(name=str(at), kind="numeric") for at in range(5)],
+        columns=[protocol.Column(name=str(at), kind="numeric") for at in range(numeric.shape[1])],
         target=["target"],
         classes=classes,
+        shape=shape,
+        symbols=SYMBOLS if kind == "symbols" else [],
     )
-    target = signal.argmax(1) if classes else 40 + 7 * signal[:, :1]
-    return Dataset(schema, numeric, np.empty((rows, 0), dtype=np.int64), target)
+    target = signal.argmax(1) if classes else 40.0 + 7 * signal[:, :1]
+    return Dataset(schema, numeric, codes, target)
+
+
+def small_for(family: catalog.Family, task: protocol.Task, rows: int = 43) -> Dataset:
+    """Rows of the first kind that the family is for."""
+    return small(task, rows, kind=family.kinds[0])
 
 
 def blob(data: Dataset, path: Path, rows: slice = slice(None)) -> Path:
@@ -70,10 +103,13 @@ def blob(data: Dataset, path: Path, rows: slice = slice(None)) -> Path:
     return path
 
 
-def table(data: Dataset, folds: int = 3, dtype: torch.dtype = torch.float64) -> Table:
-    """The folds of a data set as tensors."""
-    validation = protocol.Validation(folds=folds)
-    return Table.of(data.schema, split(data, splits(data, validation, 0)), dtype, CPU)
+def table(
+    data: Dataset, folds: int = 3, dtype: torch.dtype = torch.float64, family: str = "mlp"
+) -> Table:
+    """The folds of a data set as tensors, laid out for the family."""
+    model, validation = MODELS[family], protocol.Validation(folds=folds)
+    layout = model.layout if isinstance(model, NetworkModel) else "columns"
+    return Table.of(data.schema, split(data, splits(data, validation, 0), layout), dtype, CPU)
 
 
 def lanes(rows: Table, family: str, settings: list[tuple[dict[str, Any], int, int]]) -> Lanes:
@@ -111,6 +147,8 @@ class Channel:
     reports: dict[str, list[protocol.Report]] = field(default_factory=dict)
     tells: dict[str, protocol.Tell] = field(default_factory=dict)
     artifacts: dict[str, bytes] = field(default_factory=dict)
+    checkpoints: dict[str, tuple[int, bytes]] = field(default_factory=dict)  # the newest of each
+    arriving: list[protocol.TrialLease] = field(default_factory=list)  # the answer of `more`
 
     def report(self, report: protocol.Report) -> None:
         self.reports.setdefault(report.lease_id, []).append(report)
@@ -125,3 +163,11 @@ class Channel:
     def artifact(self, lease_id: str, name: str, data: bytes) -> None:
         assert lease_id not in self.tells, "stored after the tell"
         self.artifacts[name] = data
+
+    def checkpoint(self, lease_id: str, step: int, data: bytes) -> None:
+        assert lease_id not in self.tells, "kept after the tell"
+        self.checkpoints[lease_id] = (step, data)
+
+    def more(self) -> list[protocol.TrialLease]:
+        arrived, self.arriving = self.arriving, []
+        return arrived

@@ -358,7 +358,7 @@ class Agent:
                 self._busy = False
             case messages.Told(tell=tell) if self._signals and tell.state != "complete":
                 pass  # cut short by us: it will be released
-            case messages.Reported() | messages.Stored():
+            case messages.Reported() | messages.Stored() | messages.Kept():
                 self._outbox.put(message)
             case messages.Told():
                 self._outbox.put(message)

@@ -13,10 +13,10 @@ import ctypes
 import faulthandler
 import importlib
 import os
-import queue
 import signal
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -32,20 +32,52 @@ Run = Callable[[Work, "PipeChannel"], None]
 
 
 class PipeChannel:
-    """`workers.work.Channel` over the pipe to the agent."""
+    """`workers.work.Channel` over the pipe to the agent, and what has arrived through it."""
 
     def __init__(self, out: BinaryIO) -> None:
         self._out = out
         self._lock = threading.Lock()
+        self._arrived: deque[messages.Pack | messages.More] = deque()
+        self._arrival = threading.Condition()
         self._decisions: dict[str, protocol.Decision] = {}
         self._folder = Path()
+        self.checkpoints: dict[str, Path] = {}
+        self.given: list[str] = []  # the leases that the objective has by now
         self.untold: set[str] = set()
 
-    def expect(self, pack: messages.Pack) -> None:
-        """Forget the last pack, before anything is heard about this one."""
-        self._decisions = {}
+    # --- for the process --------------------------------------------------------------------
+
+    def receive(self, message: messages.Pack | messages.More) -> None:
+        """Leases have arrived."""
+        with self._arrival:
+            self._arrived.append(message)
+            self._arrival.notify()
+
+    def judge(self, judged: messages.Judged) -> None:
+        """Keep a decision for the objective to ask for."""
+        self._decisions[judged.lease_id] = judged.decision
+
+    def next(self, last: messages.Pack | None) -> messages.Pack:
+        """Wait for leases; those that came too late for the last pack are one with its files."""
+        with self._arrival:
+            self._arrival.wait_for(lambda: self._arrived)
+            found = self._arrived.popleft()
+        if isinstance(found, messages.More):
+            assert last is not None  # there is nothing to add to before the first pack
+            new = {"leases": found.leases, "checkpoints": found.checkpoints, "lanes": None}
+            return self._begin(last.model_copy(update=new))
+        return self._begin(found)
+
+    def _begin(self, pack: messages.Pack) -> messages.Pack:
         self._folder = Path(pack.artifacts)
-        self.untold = {lease.lease_id for lease in pack.leases}
+        self.given, self.untold, self.checkpoints = [], set(), {}
+        self._take(pack)
+        return pack
+
+    def _take(self, message: messages.Pack | messages.More) -> None:
+        self.given += [lease.lease_id for lease in message.leases]
+        self.untold |= {lease.lease_id for lease in message.leases}
+        self.checkpoints |= {key: Path(path) for key, path in message.checkpoints.items()}
 
     def say(self, message: messages.FromChild) -> None:
         """Send a message to the agent, whole."""
@@ -53,9 +85,7 @@ class PipeChannel:
             self._out.write(messages.line(message))
             self._out.flush()
 
-    def judge(self, judged: messages.Judged) -> None:
-        """Keep a decision for the objective to ask for."""
-        self._decisions[judged.lease_id] = judged.decision
+    # --- for the objective ------------------------------------------------------------------
 
     def report(self, report: protocol.Report) -> None:
         self.say(messages.Reported(report=report))
@@ -66,16 +96,38 @@ class PipeChannel:
     def tell(self, lease_id: str, tell: protocol.Tell) -> None:
         self.untold.discard(lease_id)
         self.say(messages.Told(lease_id=lease_id, tell=tell))
+        self._decisions.pop(lease_id, None)
 
     def artifact(self, lease_id: str, name: str, data: bytes) -> None:
         path = self._folder / f"{lease_id}.artifact-{name}"
         stored = messages.Stored(lease_id=lease_id, name=name, path=str(path))  # checks the name
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        _write(path, data)
         self.say(stored)
+
+    def checkpoint(self, lease_id: str, step: int, data: bytes) -> None:
+        # A name of its own: the agent may be sending an older one.
+        path = self._folder / f"{lease_id}.checkpoint-{step}"
+        kept = messages.Kept(lease_id=lease_id, step=step, path=str(path))
+        _write(path, data)
+        self.say(kept)
+
+    def more(self) -> list[protocol.TrialLease]:
+        leases: list[protocol.TrialLease] = []
+        with self._arrival:
+            while self._arrived and isinstance(self._arrived[0], messages.More):
+                found = self._arrived.popleft()
+                self._take(found)
+                leases += found.leases
+        return leases
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file for its owner alone, on disk when this returns."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def main() -> int:
@@ -83,27 +135,36 @@ def main() -> int:
     incoming, channel = _take_over_pipes()
     options = _arguments()
     _prepare_to_die()
-    packs: queue.SimpleQueue[messages.Pack] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(incoming, packs, channel), daemon=True).start()
+    threading.Thread(target=_listen, args=(incoming, channel), daemon=True).start()
     try:
         run, device = _load(options.objective, options.device)
     except Exception as error:
         channel.say(messages.Broken(message=f"{type(error).__name__}: {error}"))
         return 1
     channel.say(messages.Ready(device=device))
+    pack = None
     while True:
-        _evaluate(run, packs.get(), channel, device, options.threads)
-        channel.say(messages.Done())
+        pack = channel.next(pack)
+        _evaluate(run, pack, channel, device, options.threads)
+        channel.say(messages.Done(lease_ids=channel.given))
 
 
 def _evaluate(
     run: Run, pack: messages.Pack, channel: PipeChannel, device: str, threads: int
 ) -> None:
     """Run the objective; every lease of the pack is told, come what may."""
-    holdout = Path(pack.holdout) if pack.holdout else None
+    work = Work(
+        leases=pack.leases,
+        data=Path(pack.data),
+        holdout=Path(pack.holdout) if pack.holdout else None,
+        device=device,
+        threads=threads,
+        checkpoints=channel.checkpoints,
+        lanes=pack.lanes,
+    )
     reason, message = "error", "The objective ended without a result."
     try:
-        run(Work(pack.leases, Path(pack.data), holdout, device, threads), channel)
+        run(work, channel)
     except MemoryError as error:
         reason, message = "oom", str(error) or "Out of memory."
     except Exception as error:
@@ -132,17 +193,14 @@ def _prepare_to_die() -> None:
             Path("/proc/self/oom_score_adj").write_text(str(OUT_OF_MEMORY_FIRST))
 
 
-def _listen(
-    incoming: BinaryIO, packs: queue.SimpleQueue[messages.Pack], channel: PipeChannel
-) -> None:
+def _listen(incoming: BinaryIO, channel: PipeChannel) -> None:
     try:
         for line in incoming:
             match messages.to_child.validate_json(line):
-                case messages.Pack() as pack:
-                    channel.expect(pack)
-                    packs.put(pack)
                 case messages.Judged() as judged:
                     channel.judge(judged)
+                case leases:
+                    channel.receive(leases)
     finally:
         if os.getpgrp() == os.getpid():
             os.killpg(0, signal.SIGKILL)

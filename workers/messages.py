@@ -11,13 +11,26 @@ from hpo_service.protocol import Model
 
 
 class Pack(Model):
-    """To the child: leases to evaluate together, the files to read, the folder to write to."""
+    """To the child: leases to evaluate together, the files to read, the folder to write to.
+
+    `checkpoints` are files by lease id, `lanes` the most networks to train in one pass.
+    """
 
     type: Literal["pack"] = "pack"
     leases: list[protocol.TrialLease]
     data: str
     holdout: str | None
     artifacts: str
+    checkpoints: dict[str, str] = Field(default_factory=dict)
+    lanes: int | None = None
+
+
+class More(Model):
+    """To the child: leases to evaluate with the pack it has, or after it with the same files."""
+
+    type: Literal["more"] = "more"
+    leases: list[protocol.TrialLease]
+    checkpoints: dict[str, str] = Field(default_factory=dict)
 
 
 class Judged(Model):
@@ -43,9 +56,10 @@ class Broken(Model):
 
 
 class Done(Model):
-    """From the child: the pack is over."""
+    """From the child: the objective has returned from these leases, each of them told."""
 
     type: Literal["done"] = "done"
+    lease_ids: list[str]
 
 
 class Opened(Model):
@@ -71,6 +85,15 @@ class Stored(Model):
     path: str
 
 
+class Kept(Model):
+    """The state after `step`, written to the file `path`."""
+
+    type: Literal["kept"] = "kept"
+    lease_id: str
+    step: protocol.Step
+    path: str
+
+
 class Told(Model):
     """How the attempt ended."""
 
@@ -86,10 +109,12 @@ class Released(Model):
     lease_id: str
 
 
-ToChild = Annotated[Pack | Judged, Field(discriminator="type")]
-Entry = Reported | Stored | Told | Released
+ToChild = Annotated[Pack | More | Judged, Field(discriminator="type")]
+Entry = Reported | Stored | Kept | Told | Released
 Spooled = Annotated[Opened | Entry, Field(discriminator="type")]
-FromChild = Annotated[Ready | Broken | Done | Reported | Stored | Told, Field(discriminator="type")]
+FromChild = Annotated[
+    Ready | Broken | Done | Reported | Stored | Kept | Told, Field(discriminator="type")
+]
 
 to_child: TypeAdapter[ToChild] = TypeAdapter(ToChild)
 from_child: TypeAdapter[FromChild] = TypeAdapter(FromChild)

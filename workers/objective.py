@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import torch
@@ -9,9 +10,13 @@ import torch
 from hpo_service import catalog, protocol
 from workers import measured, refit, tells
 from workers.data import dataset
-from workers.training import curve, devices
-from workers.training.groups import Folds, Group, Trial, plan
+from workers.training import checkpoints, curve, devices
+from workers.training.folds import Folds
+from workers.training.groups import Group, plan
+from workers.training.trial import Trial, horizon
 from workers.work import Channel, Work
+
+CHECKPOINT_SECONDS = 30.0  # between two checkpoints of a trial
 
 
 def device(name: str) -> str:
@@ -24,7 +29,7 @@ def run(work: Work, channel: Channel) -> None:
     torch.set_num_threads(work.threads)
     scored = [lease for lease in work.leases if lease.kind != "final"]
     if scored:
-        _cross_validate(scored, work, channel)
+        _CrossValidation(work, channel).run(scored)
     for lease in work.leases:
         if lease.kind == "final":
             channel.tell(lease.lease_id, _final(lease, work, channel))
@@ -39,18 +44,132 @@ def _final(lease: protocol.TrialLease, work: Work, channel: Channel) -> protocol
         return tells.failure(error)
 
 
-def _cross_validate(leases: Sequence[protocol.TrialLease], work: Work, channel: Channel) -> None:
-    try:
-        folds = _folds(leases[0], work)
-    except Exception as error:
-        for lease in leases:
-            channel.tell(lease.lease_id, tells.failure(error))
-        return
-    trials = [found for lease in leases if (found := _trial(lease, folds, channel))]
-    # Groups take turns, so that the trials of a pack have curves of about the same length.
-    groups = plan(trials, folds)
-    while groups:
-        groups = [left for group in groups for left in _advance(group, folds, channel)]
+class _CrossValidation:
+    """The leases of a pack, and those that come to it, on their way to their tells."""
+
+    def __init__(self, work: Work, channel: Channel) -> None:
+        self._work, self._channel = work, channel
+        self._folds: Folds | None = None
+        self._kept: dict[str, float] = {}  # when each trial's last checkpoint was made
+
+    def run(self, leases: Sequence[protocol.TrialLease]) -> None:
+        groups = self._groups(leases)
+        # Groups take turns, so that the trials of a pack have curves of about the same length.
+        while groups:
+            groups = [left for group in groups for left in self._advance(group)]
+            groups += self._groups(self._channel.more())
+
+    def _groups(self, leases: Sequence[protocol.TrialLease]) -> list[Group]:
+        if not leases:
+            return []
+        try:
+            self._folds = self._folds or _folds(leases[0], self._work)
+        except Exception as error:
+            for lease in leases:
+                self._channel.tell(lease.lease_id, tells.failure(error))
+            return []
+        trials = [found for lease in leases if (found := self._trial(lease, self._folds))]
+        return plan(trials, self._folds, self._work.lanes)
+
+    def _trial(self, lease: protocol.TrialLease, folds: Folds) -> Trial | None:
+        """The lease as a trial; nothing, once told, where its parameters are not legal."""
+        try:
+            family = catalog.FAMILIES[lease.model or measured.objective(lease).model]
+            settings = catalog.settings_of(family, lease.params)
+            return self._resumed(lease, folds, family, settings)
+        except Exception as error:
+            self._channel.tell(lease.lease_id, tells.failure(error))
+            return None
+
+    def _resumed(
+        self,
+        lease: protocol.TrialLease,
+        folds: Folds,
+        family: catalog.Family,
+        settings: catalog.Hyperparameters,
+    ) -> Trial:
+        epochs, patience = 1, 0
+        if isinstance(settings, catalog.NetworkHyperparameters):
+            counts = folds.counts(family.name, settings.early_stopping == "inner")
+            epochs, patience = horizon(settings, counts), settings.patience
+        direction = catalog.METRICS[folds.optimised[0]].direction
+        found = curve.Curve(direction, epochs, patience)
+        path = self._work.checkpoints.get(lease.lease_id)
+        if path is None:
+            return Trial(lease, family, settings, found, epochs)
+        points, states = checkpoints.unpack(path)
+        for point in points:
+            found.add(point)
+        self._kept[lease.lease_id] = time.monotonic()
+        return Trial(lease, family, settings, found, epochs, len(points), states)
+
+    def _advance(self, group: Group) -> list[Group]:
+        """One epoch of a group; the groups to go on with: itself, or none."""
+        try:
+            scores = group.advance()
+        except Exception as error:
+            return self._after_failure(group, error)
+        assert self._folds is not None
+        going, optimised = [], self._folds.optimised
+        for trial, found in zip(group.trials, scores, strict=True):
+            step = len(trial.curve.points) + 1
+            point = curve.point(step, found.folds, optimised, found.train_loss, found.inner)
+            trial.curve.add(point)
+            self._channel.report(tells.report(trial.lease.lease_id, point))
+            end = self._end(trial, group)
+            if end is None:
+                going.append(trial)
+            else:
+                self._channel.tell(trial.lease.lease_id, end)
+        self._keep_checkpoints(group, going)
+        group.keep(going)
+        return [group] if going else []
+
+    def _after_failure(self, group: Group, error: Exception) -> list[Group]:
+        """Too little memory: smaller passes. Else one trial may have brought the others down:
+        before the first report each tries alone.
+        """
+        if devices.is_out_of_memory(error) and (smaller := group.smaller()):
+            devices.free()
+            return [smaller]
+        assert self._folds is not None
+        if len(group.trials) > 1 and not group.trials[0].curve.points:
+            alone = [[trial] for trial in group.trials]
+            return [g for one in alone for g in plan(one, self._folds, self._work.lanes)]
+        for trial in group.trials:
+            self._channel.tell(trial.lease.lease_id, tells.failure(error))
+        return []
+
+    def _end(self, trial: Trial, group: Group) -> protocol.Tell | None:
+        """How the trial ended with its newest epoch; None: it goes on."""
+        points = trial.curve.points
+        if not points[-1].finite:
+            return tells.not_finite(points[-1])
+        decision = self._channel.decision(trial.lease.lease_id)
+        notes = {**group.notes, "epochs": trial.epochs, "drops": trial.drops()}
+        if decision is not None and decision.action == "prune":
+            return tells.pruned(points[(decision.step or len(points)) - 1], notes)
+        if trial.curve.ended:
+            return tells.complete(trial.curve.chosen, notes)
+        if decision is not None and decision.action in ("stop", "lost"):
+            if decision.action == "stop":
+                self._keep(trial, group)
+            return tells.failed("stopped", f"the server said {decision.action}")
+        return None
+
+    def _keep_checkpoints(self, group: Group, trials: Sequence[Trial]) -> None:
+        now = time.monotonic()
+        for trial in trials:
+            last = self._kept.setdefault(trial.lease.lease_id, now)
+            if now - last >= CHECKPOINT_SECONDS:
+                self._keep(trial, group)
+
+    def _keep(self, trial: Trial, group: Group) -> None:
+        points, states = trial.curve.points, group.states(trial)
+        if states:
+            data = checkpoints.pack(points, states)
+            self._channel.checkpoint(trial.lease.lease_id, points[-1].step, data)
+            self._kept[trial.lease.lease_id] = time.monotonic()
 
 
 def _folds(lease: protocol.TrialLease, work: Work) -> Folds:
@@ -64,61 +183,3 @@ def _folds(lease: protocol.TrialLease, work: Work) -> Folds:
         recorded=measured.recorded(objective, task),
         device=torch.device(work.device),
     )
-
-
-def _trial(lease: protocol.TrialLease, folds: Folds, channel: Channel) -> Trial | None:
-    """The lease as a trial; nothing, once told, where its parameters are not legal."""
-    try:
-        family = catalog.FAMILIES[lease.model or measured.objective(lease).model]
-        settings = catalog.settings_of(family, lease.params)
-    except Exception as error:
-        channel.tell(lease.lease_id, tells.failure(error))
-        return None
-    epochs, patience = 1, 0
-    if isinstance(settings, catalog.NetworkHyperparameters):
-        epochs, patience = settings.epochs, settings.patience
-    direction = catalog.METRICS[folds.optimised[0]].direction
-    return Trial(lease, family, settings, curve.Curve(direction, epochs, patience))
-
-
-def _advance(group: Group, folds: Folds, channel: Channel) -> list[Group]:
-    """One epoch of a group; the groups to go on with: itself, or none."""
-    try:
-        scores = group.advance()
-    except Exception as error:
-        return _after_failure(group, folds, error, channel)
-    going = []
-    for trial, found in zip(group.trials, scores, strict=True):
-        trial.curve.add(
-            curve.point(len(trial.curve.points) + 1, found.folds, folds.optimised, found.train_loss)
-        )
-        channel.report(tells.report(trial.lease.lease_id, trial.curve.points[-1]))
-        end = _end(trial, channel)
-        if end is None:
-            going.append(trial)
-        else:
-            channel.tell(trial.lease.lease_id, end)
-    group.keep(going)
-    return [group] if going else []
-
-
-def _after_failure(group: Group, folds: Folds, error: Exception, channel: Channel) -> list[Group]:
-    """One trial of a group may have brought it down: before the first report each tries alone."""
-    if len(group.trials) > 1 and not group.trials[0].curve.points:
-        return [alone for trial in group.trials for alone in plan([trial], folds)]
-    for trial in group.trials:
-        channel.tell(trial.lease.lease_id, tells.failure(error))
-    return []
-
-
-def _end(trial: Trial, channel: Channel) -> protocol.Tell | None:
-    """How the trial ended with its newest epoch; None: it goes on."""
-    points = trial.curve.points
-    if not points[-1].finite:
-        return tells.not_finite(points[-1])
-    decision = channel.decision(trial.lease.lease_id)
-    if decision is not None and decision.action == "prune":
-        return tells.pruned(points[(decision.step or len(points)) - 1])
-    if decision is not None and decision.action in ("stop", "lost"):
-        return tells.failed("stopped", f"the server said {decision.action}")
-    return tells.complete(trial.curve.chosen) if trial.curve.ended else None

@@ -165,6 +165,8 @@ class Outbox:
                 attempt.report(report)
             case messages.Stored():
                 attempt.artifacts.append(entry)
+            case messages.Kept():
+                pass
             case messages.Told(tell=tell):
                 attempt.ending = tell
             case messages.Released():

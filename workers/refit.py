@@ -15,9 +15,10 @@ from hpo_service import catalog, protocol
 from workers import estimates, measured
 from workers.data import dataset, parts
 from workers.data.dataset import Dataset
+from workers.data.layouts import Layout
 from workers.models import MODELS, NetworkModel
-from workers.training import seeding
-from workers.training.lanes import Lane, Lanes
+from workers.models.base import Arrays
+from workers.training import refitting
 from workers.work import Channel, Work
 
 WINNER = "winner"
@@ -25,78 +26,100 @@ WINNER = "winner"
 
 @dataclass(frozen=True)
 class Refitted:
-    """A model fitted on all search rows: its arrays, and what it says of the held-out rows."""
+    """A model fitted on all search rows: its arrays, its preprocessing, and what it says of the
+    held-out rows, (rows, outputs); with a class for each step, of the steps that have one.
+    """
 
     arrays: dict[str, NDArray[Any]]
+    part: parts.Part
     prediction: NDArray[np.float64]
+    target: NDArray[Any]
 
 
 def run(lease: protocol.TrialLease, work: Work, channel: Channel) -> protocol.Tell:
     """Fit and score the winner and the baselines; store the winner's model and predictions."""
     data = dataset.read(work.data)
     held_out = dataset.read(work.holdout) if work.holdout else None
-    part = _part(data, held_out)
     objective = measured.objective(lease)
     optimised = measured.optimised(objective, data.schema.task)
     names = optimised + measured.recorded(objective, data.schema.task)
     found: list[protocol.Estimate] = []
     for setting in lease.refits:
-        fitted = _fit(setting, data, part, torch.device(work.device))
+        fitted = _fit(setting, data, held_out, torch.device(work.device))
         if setting.name == WINNER:
-            _store(setting, data, part, fitted, lease.lease_id, channel)
+            _store(setting, data, fitted, lease.lease_id, channel)
         if held_out is not None:
             prediction = torch.from_numpy(fitted.prediction)
-            target = torch.from_numpy(held_out.target)
+            target = torch.from_numpy(fitted.target)
             found += estimates.estimates(setting.name, names, prediction, target)
     return _tell(lease, optimised, found, held_out is not None)
 
 
-def _part(data: Dataset, held_out: Dataset | None) -> parts.Part:
-    everything = np.arange(data.rows)
-    scoring = data if held_out is None else held_out
-    return parts.part(data, everything, scoring, np.arange(held_out.rows if held_out else 0))
-
-
 def _fit(
-    setting: protocol.ModelSetting, data: Dataset, part: parts.Part, device: torch.device
+    setting: protocol.ModelSetting, data: Dataset, held_out: Dataset | None, device: torch.device
 ) -> Refitted:
     settings = catalog.settings_of(catalog.FAMILIES[setting.model], setting.params)
     model = MODELS[setting.model]
+    part = _part(data, held_out, model.layout if isinstance(model, NetworkModel) else "columns")
     if isinstance(model, NetworkModel):
         table = parts.Table.of(data.schema, [part], torch.float32, device)
-        lanes = Lanes(model, [Lane(settings, 0, seeding.generator(setting.seed, 0, 0))], table)
-        for _ in range(setting.epochs or 0):
-            lanes.epoch()
-        return Refitted(lanes.arrays(0), lanes.predict()[0].cpu().numpy())
+        networks = refitting.fit(model, settings, setting, table)
+        return Refitted(_named(networks.arrays), part, *_steps(table, networks.prediction))
     fitted = model.fit(settings, part.train_inputs, part.train_target, data.outputs)
     empty = np.empty((0, data.outputs))
     prediction = fitted.predict(part.valid_inputs) if len(part.valid_inputs) else empty
-    return Refitted(fitted.arrays(), prediction)
+    return Refitted(fitted.arrays(), part, prediction, part.valid_target)
+
+
+def _part(data: Dataset, held_out: Dataset | None, layout: Layout) -> parts.Part:
+    everything = np.arange(data.rows)
+    scoring = data if held_out is None else held_out
+    rows = np.arange(held_out.rows if held_out else 0)
+    return parts.part(data, everything, scoring, rows, layout)
+
+
+def _steps(
+    table: parts.Table, prediction: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[Any]]:
+    """Prediction and target, without the steps that have no class."""
+    target = table.valid_target[0].cpu().numpy()
+    if not table.per_step:
+        return prediction, target
+    labelled = target.reshape(-1) >= 0
+    return prediction[labelled], target.reshape(-1)[labelled]
+
+
+def _named(networks: list[Arrays]) -> Arrays:
+    """Names of an ensemble's arrays begin with `networks.<number>.`."""
+    if len(networks) == 1:
+        return networks[0]
+    return {
+        f"networks.{at}.{n}": a for at, arrays in enumerate(networks) for n, a in arrays.items()
+    }
 
 
 def _store(
     setting: protocol.ModelSetting,
     data: Dataset,
-    part: parts.Part,
     fitted: Refitted,
     lease_id: str,
     channel: Channel,
 ) -> None:
     """Artifacts without code: numbers as safetensors, everything else as JSON beside them."""
-    preprocessing = part.preprocessing.arrays()
-    arrays = fitted.arrays | {f"preprocessing.{name}": a for name, a in preprocessing.items()}
+    preprocessing = fitted.part.preprocessing
+    arrays = fitted.arrays | {f"preprocessing.{n}": a for n, a in preprocessing.arrays().items()}
     described = {
         "family": setting.model,
         "params": setting.params,
         "epochs": setting.epochs,
         "seed": setting.seed,
+        "layout": preprocessing.layout,
         "schema": data.schema.model_dump(),
-        "layout": part.preprocessing.layout,
     }
     metadata = {"model": json.dumps(described)}
     channel.artifact(lease_id, "model", save(_contiguous(arrays), metadata=metadata))
     if len(fitted.prediction):
-        predictions = {"prediction": fitted.prediction, "target": part.valid_target}
+        predictions = {"prediction": fitted.prediction, "target": fitted.target}
         channel.artifact(lease_id, "predictions", save(_contiguous(predictions)))
 
 

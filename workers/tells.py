@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from hpo_service import errors, protocol
 from workers.training import devices
@@ -23,14 +24,14 @@ def report(lease_id: str, point: Point) -> protocol.Report:
     )
 
 
-def complete(point: Point) -> protocol.Tell:
+def complete(point: Point, notes: Mapping[str, Any]) -> protocol.Tell:
     """The trial's value is its height at `point`, e*."""
-    return _scored("complete", point)
+    return _scored("complete", point, notes)
 
 
-def pruned(point: Point) -> protocol.Tell:
+def pruned(point: Point, notes: Mapping[str, Any]) -> protocol.Tell:
     """The trial was judged hopeless at `point`."""
-    return _scored("pruned", point)
+    return _scored("pruned", point, notes)
 
 
 def failed(reason: str, message: str) -> protocol.Tell:
@@ -52,13 +53,14 @@ def not_finite(point: Point) -> protocol.Tell:
     return failed("non_finite", f"a value was not a finite number after epoch {point.step}")
 
 
-def _scored(state: protocol.TrialState, point: Point) -> protocol.Tell:
+def _scored(state: protocol.TrialState, point: Point, notes: Mapping[str, Any]) -> protocol.Tell:
     return protocol.Tell.model_validate(
         {
             "state": state,
             "values": _all(point.values),
             "metrics": _named(point.metrics),
             "epoch": point.step,
+            "notes": dict(notes),
         }
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +24,19 @@ class Channel(Protocol):
     def artifact(self, lease_id: str, name: str, data: bytes) -> None:
         """A file to store with the attempt, before its tell."""
 
+    def checkpoint(self, lease_id: str, step: int, data: bytes) -> None:
+        """Keep this as the state after `step`, whose report was sent before; the newest counts.
+
+        It costs writing a file: some seconds apart is often enough. Only after the decision `stop`
+        is it worth its price always, before the tell: the next attempt goes on from there.
+        """
+
+    def more(self) -> list[protocol.TrialLease]:
+        """Leases that came since the last call, of the same study and data: evaluate them too.
+
+        What is not asked for is evaluated as a pack of its own when this one has ended.
+        """
+
 
 @dataclass(frozen=True)
 class Work:
@@ -31,7 +44,9 @@ class Work:
 
     `data` is the search part of the data, `holdout` the rows held out (a final lease alone has
     them); both are safetensors files, see `protocol.DatasetSchema`. `device` is `cpu`, `cuda` or
-    `cuda:N`, `threads` how many CPU threads to use.
+    `cuda:N`, `threads` how many CPU threads to use. `checkpoints` holds, for each lease with a
+    `resume_step` above 0, the file with the state after that step, those of `Channel.more` too.
+    At most `lanes` networks are to be trained in one pass, where that is set: memory is short.
     """
 
     leases: list[protocol.TrialLease]
@@ -39,3 +54,5 @@ class Work:
     holdout: Path | None
     device: str
     threads: int
+    checkpoints: dict[str, Path] = field(default_factory=dict)
+    lanes: int | None = None

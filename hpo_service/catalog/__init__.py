@@ -16,6 +16,7 @@ from hpo_service.catalog.logistic_regression import LOGISTIC_REGRESSION
 from hpo_service.catalog.metrics import METRICS, Metric
 from hpo_service.catalog.mlp import MLP
 from hpo_service.catalog.ridge import RIDGE
+from hpo_service.catalog.rnn import RNN
 
 __all__ = [
     "FAMILIES",
@@ -34,6 +35,7 @@ _When = dict[str, list[protocol.ParamValue]] | None
 FAMILIES: dict[str, Family] = {
     "mlp": MLP,
     "cnn": CNN,
+    "rnn": RNN,
     "logistic_regression": LOGISTIC_REGRESSION,
     "ridge": RIDGE,
 }

@@ -29,17 +29,21 @@ def studies_table(studies: Sequence[protocol.Study]) -> Table:
 
 def datasets_table(datasets: Sequence[protocol.Dataset]) -> Table:
     """One row per data set."""
-    table = plain_table("data set", "task", "rows", "columns", "")
+    table = plain_table("data set", "task", "rows", "a row is", "")
     for dataset in datasets:
         contents = dataset.contents
-        shape = (
-            (contents.task, str(contents.rows), str(len(contents.columns)))
-            if contents
-            else ("",) * 3
-        )
-        kind = "built in" if dataset.builtin else "uploaded"
-        table.add_row(escape(dataset.name), *shape, kind)
+        shape = (contents.task, str(contents.rows), row_of(contents)) if contents else ("",) * 3
+        origin = "built in" if dataset.builtin else "uploaded"
+        table.add_row(escape(dataset.name), *shape, origin if contents else "not installed")
     return table
+
+
+def row_of(contents: protocol.DatasetSchema) -> str:
+    """What a row of a data set is, in a few words."""
+    if not contents.shape:
+        columns = len(contents.columns)
+        return f"{columns} column{'' if columns == 1 else 's'}"
+    return f"{contents.kind} {'x'.join(map(str, contents.shape))}"
 
 
 def leaderboard(study: protocol.Study, trials: Sequence[protocol.Trial]) -> Iterator[Table]:

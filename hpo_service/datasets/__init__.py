@@ -1,4 +1,4 @@
-"""Data sets: those that scikit-learn carries, and users' own; what a study gets of them.
+"""Data sets: those that packages carry, and users' own; what a study gets of them.
 
 Importing this loads neither numpy nor pandas nor scikit-learn; reading a data set does.
 """
@@ -35,9 +35,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a study needs: the whole table's schema, and the blobs of its two parts."""
+    """What a study needs: the whole table's schema, how it is validated (nothing left open), and
+    the blobs of its two parts.
+    """
 
     schema: protocol.DatasetSchema
+    validation: protocol.Validation
     search_sha256: str
     holdout_sha256: str | None
     search_rows: int
@@ -46,13 +49,13 @@ class Prepared:
 def listing(session: Session) -> list[protocol.Dataset]:
     """All data sets: the built-in ones, then uploads by name."""
     rows = session.scalars(select(tables.Dataset).order_by(tables.Dataset.name))
-    return [*map(_builtin, DATASETS), *map(_shown, rows)]
+    return [*map(_shown_builtin, DATASETS), *map(_shown, rows)]
 
 
 def describe(name: str, session: Session) -> protocol.Dataset:
     """A data set with its schema; `NotFound` where there is none of that name."""
     if name in DATASETS:
-        return _builtin(name)
+        return _shown_builtin(name)
     row = _row(session, name)
     if row is None:
         raise errors.NotFound(_unknown(name, session))
@@ -108,17 +111,20 @@ def prepare(
 
     The held-out rows depend on the content and on `holdout` (a share, 0 to 0.5) alone, so that
     every study of the data set holds out the same. Raises `InvalidRequest` for an unknown name,
-    a share that holds out too little, or more folds than the search part allows.
+    a package that is not installed, a validation that does not fit the data, a share that holds
+    out too little, or more folds than the search part allows.
     """
     import numpy as np
 
     table = _load(session, blobs, name)
+    validation = split.settled(table.schema, validation)
     held = split.held_out(table, holdout)
     split.check_held_out(table, holdout, held)
     search = table.take(np.setdiff1d(np.arange(table.schema.rows), held)) if len(held) else table
     split.check_folds(search, validation)
     return Prepared(
         schema=table.schema,
+        validation=validation,
         search_sha256=store(blobs, search),
         holdout_sha256=store(blobs, table.take(held)) if len(held) else None,
         search_rows=search.schema.rows,
@@ -143,6 +149,19 @@ def _unknown(name: str, session: Session) -> str:
     uploads = session.scalars(select(tables.Dataset.name).order_by(tables.Dataset.name).limit(20))
     known = ", ".join([*DATASETS, *uploads])
     return f"There is no data set {name!r}: choose one of {known}, or upload it first."
+
+
+def _shown_builtin(name: str) -> protocol.Dataset:
+    try:
+        return _builtin(name)
+    except errors.InvalidRequest as missing:
+        # Listed all the same, so that one sees what is to be had.
+        return protocol.Dataset(
+            name=name,
+            builtin=True,
+            description=DATASETS[name].description,
+            warnings=[field.message for field in missing.fields],
+        )
 
 
 @cache

@@ -15,18 +15,51 @@ if TYPE_CHECKING:
 
 # With fewer distinct rows than this share, equal rows are what coarse data looks like, no copies.
 COARSE = 0.1
-FOLDS = "objective.validation.folds"
+VALIDATION = "objective.validation"
+FOLDS = f"{VALIDATION}.folds"
+
+
+def settled(schema: protocol.DatasetSchema, validation: protocol.Validation) -> protocol.Validation:
+    """With the method filled in; raises `InvalidRequest` where the data rules it out."""
+    method: protocol.ValidationMethod = "time_series" if schema.ordered else "k_fold"
+    if validation.method not in (None, method):
+        reason = (
+            "the rows stand in the order of time, and folds drawn at random would train on the "
+            "future of what they score"
+            if schema.ordered
+            else "the rows stand in no order of time"
+        )
+        raise errors.invalid(f"{VALIDATION}.method", f"{reason}: take {method}, or leave it out")
+    if schema.ordered and validation.repeats > 1:
+        raise errors.invalid(
+            f"{VALIDATION}.repeats", "time_series draws nothing, so a repeat would be the same: 1"
+        )
+    if validation.stratify and (schema.ordered or not has_strata(schema)):
+        raise errors.invalid(
+            f"{VALIDATION}.stratify",
+            "only k_fold of one class per row can be stratified: leave it out",
+        )
+    return validation.model_copy(update={"method": method})
+
+
+def has_strata(schema: protocol.DatasetSchema) -> bool:
+    """Whether each row has one class."""
+    return schema.task == "classification" and not schema.per_step
 
 
 def held_out(table: Table, share: float) -> Rows:
     """The rows to hold out, as sorted indices; none for a share of 0.
 
-    The table's content and the share alone decide. Each class gives up its share of rows, one
+    The table's content and the share alone decide. In the order of time they are the last ones.
+    Else each class gives up its share of rows, one
     row of it always stays, and exact copies of a row go to the same side. Own code rather than
     scikit-learn's: theirs knows no such groups, and may draw otherwise in its next release.
     """
     import numpy as np
 
+    if table.schema.ordered:
+        rows = table.schema.rows
+        return np.arange(rows - round(rows * share), rows)
     # A bit generator's stream is part of NumPy's promise of compatibility, shuffles are not.
     stream = np.random.PCG64(np.random.SeedSequence(int(table.sha256, 16)))
     groups = equal_rows(table)
@@ -55,11 +88,11 @@ def equal_rows(table: Table) -> Rows:
 
 
 def _strata(table: Table) -> Rows:
-    """A number per row: its class; 0 throughout for regression."""
+    """A number per row: its class; 0 throughout where a row has none or several."""
     import numpy as np
 
-    classification = table.schema.task == "classification"
-    strata: Rows = table.target if classification else np.zeros(table.schema.rows, np.int64)
+    plain = has_strata(table.schema)
+    strata: Rows = table.target if plain else np.zeros(table.schema.rows, np.int64)
     return strata
 
 
@@ -96,7 +129,7 @@ def _draw(members: Rows, quota: int, groups: Rows, order: NDArray[np.uint64]) ->
 
 def check_held_out(table: Table, share: float, rows: Rows) -> None:
     """Refuse a held-out part that is too small to score on, by its rows."""
-    needed = max(2, len(table.schema.classes))
+    needed = max(2, len(table.schema.classes)) if has_strata(table.schema) else 2
     if share > 0 and len(rows) < needed:
         raise errors.invalid(
             "objective.holdout",
@@ -107,11 +140,13 @@ def check_held_out(table: Table, share: float, rows: Rows) -> None:
 
 def check_folds(search: Table, validation: protocol.Validation) -> None:
     """Refuse more folds than the search part allows; raises `InvalidRequest`."""
-    classification = search.schema.task == "classification"
-    if classification and validation.stratify is not False:
+    schema = search.schema
+    if has_strata(schema) and not schema.ordered and validation.stratify is not False:
         _check_classes(search, validation.folds)
+    # The first fold in time trains on rows before it, which no fold scores.
+    pieces = validation.folds + schema.ordered
     # R2 of a single row is not defined, so each fold of a regression needs two.
-    needed = validation.folds if classification else 2 * validation.folds
+    needed = pieces if schema.task == "classification" else 2 * pieces
     if search.schema.rows < needed:
         raise errors.invalid(
             FOLDS,

@@ -19,11 +19,7 @@ _HEADER_SIZE_BYTES = 8
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Rows in their stored order; the shapes of the arrays are those of `DatasetSchema`.
-
-    `numeric` float64 (rows, numeric columns), NaN where missing; `categorical` int32 (rows,
-    categorical columns), -1 where missing; `target` int64 (rows,) class codes, or float64 (rows,).
-    """
+    """Rows in their stored order; types and shapes of the arrays are those of `DatasetSchema`."""
 
     schema: protocol.DatasetSchema
     numeric: NDArray[np.float64]

@@ -40,15 +40,28 @@ def read_data(
 
 @router.put("/leases/{lease_id}/artifacts/{name}", status_code=201, openapi_extra=RAW_BODY)
 def store_artifact(
-    lease_id: LeaseKey, name: ArtifactKey, body: UploadDep, service: ServiceDep, token: CallerDep
+    lease_id: LeaseKey,
+    name: ArtifactKey,
+    body: UploadDep,
+    service: ServiceDep,
+    token: CallerDep,
+    step: Annotated[
+        protocol.Step | None, Query(description="The step whose state a `checkpoint` holds.")
+    ] = None,
 ) -> protocol.Artifact:
-    """Store a file of the attempt; the same bytes again change nothing."""
+    """Store a file of the attempt; the same bytes again change nothing.
+
+    A trial whose worker is lost goes on from its newest `checkpoint` with a `step`, provided that
+    all steps up to there were reported. Checkpoints are deleted when their trial has ended.
+    """
     sha256, size = service.blobs.put(_chunks(body), service.settings.max_upload_bytes)
-    return service.database.transact(
-        lambda s, now: files.add(
-            s, now, lease_id, protocol.Artifact(name=name, sha256=sha256, size=size), token
-        )
+    stored = protocol.Artifact(name=name, sha256=sha256, size=size, step=step)
+    replaced = service.database.transact(
+        lambda s, now: files.add(s, now, service.blobs, lease_id, stored, token)
     )
+    if replaced is not None:
+        files.discard(service, replaced)
+    return stored
 
 
 @router.get("/leases/{lease_id}/artifacts/{name}", response_class=FileResponse)

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from hpo_service import catalog
-from hpo_service.protocol import Direction, Distribution, Model, Task
+from hpo_service.protocol import DataKind, Direction, Distribution, Model, Task
 from hpo_service.pruners import PRUNERS
 from hpo_service.samplers import SAMPLERS
 
@@ -21,6 +21,8 @@ class FamilyView(Model):
     title: str
     description: str
     tasks: list[Task]
+    kinds: list[DataKind]
+    per_step: bool
     hyperparameters: JsonSchema
     default_space: dict[str, Distribution]
 
@@ -65,6 +67,8 @@ def _family(family: catalog.Family) -> FamilyView:
         title=family.title,
         description=family.description,
         tasks=list(family.tasks),
+        kinds=list(family.kinds),
+        per_step=family.per_step,
         hyperparameters=family.hyperparameters.model_json_schema(),
         default_space=family.default_space,
     )

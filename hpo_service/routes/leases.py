@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body
 
-from hpo_service import dispatch, errors, leases, protocol, reports, studies
+from hpo_service import dispatch, errors, files, leases, protocol, reports, studies
 from hpo_service.routes.dependencies import CallerDep, LeaseKey, ServiceDep
 
 router = APIRouter(tags=["leases"])
@@ -88,9 +88,11 @@ def tell_result(
     token: CallerDep,
 ) -> protocol.Told:
     """End the trial; the same tell again gets the same answer."""
-    return service.database.transact(
+    answer = service.database.transact(
         lambda s, now: leases.tell(s, now, lease_id, told, token=token)
     )
+    files.sweep(service)
+    return answer
 
 
 @router.post("/leases/{lease_id}/release")

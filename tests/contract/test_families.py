@@ -9,6 +9,8 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from scipy.special import softmax
 from sklearn import metrics as reference
 
@@ -88,10 +90,10 @@ def test_a_default_space_is_legal_and_a_wrong_one_is_refused(family: catalog.Fam
 def test_every_corner_of_the_default_space_ends_in_a_tell(
     family: catalog.Family, task: protocol.Task, tmp_path: Path
 ) -> None:
-    data = training.blob(training.small(task), tmp_path / "data")
+    data = training.blob(training.small_for(family, task), tmp_path / "data")
     fixed = {"epochs": 2} if family.network else {}
-    settings = [corner | fixed for corner in corners(family.default_space)]
-    leases = [training.lease(family.name, params, folds=3) for params in settings]
+    tried = [corner | fixed for corner in corners(family.default_space)]
+    leases = [training.lease(family.name, params, folds=3) for params in tried]
     channel = training.Channel()
     objective.run(Work(leases, data, None, "cpu", 1), channel)
     for lease in leases:
@@ -104,39 +106,100 @@ def test_every_corner_of_the_default_space_ends_in_a_tell(
 
 @pytest.mark.parametrize(("family", "task"), NETWORKS, ids=lambda each: getattr(each, "name", each))
 def test_training_lowers_the_loss(family: catalog.Family, task: protocol.Task) -> None:
-    rows = training.table(training.small(task))
+    rows = training.table(training.small_for(family, task), family=family.name)
     lanes = training.lanes(rows, family.name, [({}, 0, 0), ({}, 1, 1)])
     losses = torch.stack([lanes.epoch() for _ in range(12)])
     assert (losses[-1] < 0.7 * losses[0]).all()
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+LANES = st.fixed_dictionaries(
+    {
+        "optimizer": st.sampled_from(list(OPTIMIZERS)),
+        "learning_rate": st.sampled_from([0.001, 0.003]),
+        "momentum": st.sampled_from([0.0, 0.5]),
+    },
+    optional={
+        "nesterov": st.booleans(),
+        "weight_decay": st.sampled_from([0.001, 0.01]),
+        "l1": st.just(1e-4),
+        "performance_ratio": st.just(0.1),
+        "clip_norm": st.sampled_from([0.1, 1.0]),
+        "label_smoothing": st.just(0.1),
+        "class_weights": st.just("balanced"),
+        "dropout": st.sampled_from([0.1, 0.3]),
+    },
+)
+
+
 @pytest.mark.parametrize(("family", "task"), NETWORKS, ids=lambda each: getattr(each, "name", each))
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@given(drawn=st.lists(LANES, min_size=3, max_size=3))
 def test_a_lane_computes_the_same_packed_and_alone(
-    family: catalog.Family, task: protocol.Task, optimizer: str
+    family: catalog.Family, task: protocol.Task, drawn: list[dict[str, Any]]
 ) -> None:
+    known = family.hyperparameters.model_fields
+    if task != "classification":
+        known = {name: field for name, field in known.items() if name != "class_weights"}
     # 43 rows in 3 folds, batches of 7: lanes differ in rows and in the number of their steps.
-    rows = training.table(training.small(task))
-    shared = {"batch_size": 7, "optimizer": optimizer}
-    settings = [
-        ({"learning_rate": 0.01, "weight_decay": 0.01} | shared, 0, 5),
-        ({"learning_rate": 0.003, "dropout": 0.3, "momentum": 0.5} | shared, 1, 6),
-        ({"learning_rate": 0.02, "dropout": 0.1, "weight_decay": 0.001} | shared, 2, 7),
-    ]
-    packed = training.lanes(rows, family.name, settings)
-    alone = [training.lanes(rows, family.name, [each]) for each in settings]
-    for _ in range(6):
+    rows = training.table(training.small_for(family, task), family=family.name)
+    lanes = sorted(
+        (
+            ({k: v for k, v in params.items() if k in known} | {"batch_size": 7}, part, part + 5)
+            for part, params in enumerate(drawn)
+        ),
+        key=lambda lane: str(lane[0].get("optimizer")),
+    )
+    packed = training.lanes(rows, family.name, lanes)
+    alone = [training.lanes(rows, family.name, [each]) for each in lanes]
+    for _ in range(6):  # 25 to 30 steps
         together = packed.epoch()
         apart = torch.cat([each.epoch() for each in alone])
         torch.testing.assert_close(together, apart, rtol=1e-9, atol=1e-9)
     packed.keep([0, 2])
     for _ in range(6):
+        packed.scale([0.5, 0.5])
         packed.epoch()
         for each in alone:
+            each.scale([0.5])
             each.epoch()
     found = packed.predict()
     for lane, other in enumerate((alone[0], alone[2])):
         torch.testing.assert_close(found[lane], other.predict()[0], rtol=1e-9, atol=1e-9)
+
+
+SOME = {
+    "plain": {},
+    "penalties": {"l1": 1e-4, "weight_decay": 1e-3, "performance_ratio": 0.1, "clip_norm": 0.5},
+    "rates": {"optimizer": "sgd", "nesterov": True, "schedule": "one_cycle", "dropout": 0.2},
+    "plateau": {"schedule": "plateau", "schedule_epochs": 1, "schedule_factor": 0.5},
+    "restarts": {"restarts": 2, "restart_score": "ensemble", "early_stopping": "inner"},
+}
+
+
+@pytest.mark.parametrize("how", SOME)
+@pytest.mark.parametrize(("family", "task"), NETWORKS, ids=lambda each: getattr(each, "name", each))
+def test_a_trial_goes_on_from_its_checkpoint_as_if_nothing_had_happened(
+    family: catalog.Family, task: protocol.Task, how: str, tmp_path: Path
+) -> None:
+    data = training.blob(training.small_for(family, task), tmp_path / "data")
+    params = {"epochs": 6, "batch_size": 8, **SOME[how]}
+    known = family.hyperparameters.model_fields
+    lease = training.lease(family.name, {k: v for k, v in params.items() if k in known}, folds=3)
+    whole = training.Channel()
+    objective.run(Work([lease], data, None, "cpu", 1), whole)
+    stop = protocol.Decision(action="stop")
+    first = training.Channel({(lease.lease_id, 3): stop})
+    objective.run(Work([lease], data, None, "cpu", 1), first)
+    step, state = first.checkpoints[lease.lease_id]
+    assert step == 3
+    (tmp_path / "checkpoint").write_bytes(state)
+    again, second = lease.model_copy(update={"resume_step": step}), training.Channel()
+    kept = {lease.lease_id: tmp_path / "checkpoint"}
+    objective.run(Work([again], data, None, "cpu", 1, kept), second)
+    reports = whole.reports[lease.lease_id]
+    assert first.reports[lease.lease_id] == reports[:3]
+    assert second.reports[lease.lease_id] == reports[3:]
+    assert second.tells == whole.tells
 
 
 @pytest.mark.parametrize("name", catalog.METRICS)
@@ -199,7 +262,7 @@ TORCH: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_an_optimizer_agrees_with_pytorch(name: str) -> None:
-    settings = [
+    chosen = [
         hyperparameters(learning_rate=0.01, momentum=0.0),
         hyperparameters(learning_rate=0.1, momentum=0.9, weight_decay=0.01),
         hyperparameters(learning_rate=0.03, momentum=0.8, weight_decay=0.1, nesterov=True),
@@ -207,8 +270,8 @@ def test_an_optimizer_agrees_with_pytorch(name: str) -> None:
     generator = torch.Generator().manual_seed(0)
     parameters = torch.randn(3, 20, dtype=torch.float64, generator=generator)
     theirs = [row.clone().requires_grad_() for row in parameters]
-    ours = OPTIMIZERS[name](settings, parameters)
-    peers = [TORCH[name]([row], each) for row, each in zip(theirs, settings, strict=True)]
+    ours = OPTIMIZERS[name](chosen, parameters)
+    peers = [TORCH[name]([row], each) for row, each in zip(theirs, chosen, strict=True)]
     for step in range(30):
         gradient = torch.randn(3, 20, dtype=torch.float64, generator=generator)
         idle = [0] if step % 4 == 3 else []

@@ -64,4 +64,4 @@ def test_the_catalog_says_what_can_be_tuned(tmp_path: Path) -> None:
     assert {"mlp", "logistic_regression", "ridge"} <= {f["name"] for f in catalog["families"]}
     assert {"grid", "random", "tpe", "gp"} <= {s["name"] for s in catalog["samplers"]}
     assert {"none", "median", "asha"} <= {p["name"] for p in catalog["pruners"]}
-    assert "learning_rate" in catalog["families"][0]["default_space"]
+    assert "learning_rate@sgd" in catalog["families"][0]["default_space"]

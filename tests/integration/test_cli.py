@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -76,9 +77,9 @@ def test_called_without_a_command_it_shows_what_there_is() -> None:
 def test_a_study_from_options_to_its_end(hpo: Hpo, tmp_path: Path) -> None:
     assert "Created study flowers" in done(hpo(*CREATE, "--name", "flowers", "-p", "epochs=3"))
     assert "flowers" in done(hpo("study", "list"))
-    done(hpo("trial", "add", "flowers", "-p", "learning_rate=0.01", "-p", "activation=relu"))
+    done(hpo("trial", "add", "flowers", "-p", "learning_rate=0.01", "-p", "optimizer=adam"))
     (trial,) = json.loads(done(hpo("study", "export", "flowers", "--format", "json")))
-    assert trial["params"] == {"learning_rate": 0.01, "activation": "relu"}
+    assert trial["params"] == {"learning_rate@adaptive": 0.01, "optimizer": "adam"}
 
     assert "paused" in done(hpo("study", "pause", "flowers"))
     assert "running" in done(hpo("study", "resume", "flowers"))
@@ -123,7 +124,9 @@ def test_a_study_is_watched_to_its_end(hpo: Hpo) -> None:
 
 
 def test_a_data_set_of_ones_own(hpo: Hpo, tmp_path: Path) -> None:
-    assert "digits" in done(hpo("dataset", "list"))
+    listed = done(hpo("dataset", "list"))
+    assert re.search(r"digits +classification +1797 +image 1x8x8 +built in", listed)
+    assert re.search(r"linnerud +regression +20 +3 columns +built in", listed)
     rows = "\n".join(f"{i % 7},{'ab'[i % 2]},{'yes' if i % 3 else 'no'}" for i in range(60))
     path = tmp_path / "mine.csv"
     path.write_text(f"size,kind,bought\n{rows}\n")

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_diabetes, load_digits
 
 from hpo_service import datasets, errors, protocol
 from hpo_service.artifacts import Blobs
@@ -14,6 +14,10 @@ from hpo_service.database import Database
 from hpo_service.datasets import DATASETS, Table, split
 
 FIVE_FOLDS = protocol.Validation(folds=5)
+K_FOLD = protocol.Validation(method="k_fold")
+TIME_SERIES = protocol.Validation(method="time_series")
+REPEATED = protocol.Validation(repeats=2)
+STRATIFIED = protocol.Validation(stratify=True)
 
 
 @pytest.fixture
@@ -30,6 +34,28 @@ def classified(sizes: list[int], copies: int = 1) -> Table:
 
 def regressed(rows: int) -> Table:
     return _table(np.arange(rows, dtype=float)[:, None], np.arange(rows) / 7, [])
+
+
+def forecasts(rows: int) -> Table:
+    """Rows in the order of time."""
+    table = regressed(rows)
+    return replace(table, schema=table.schema.model_copy(update={"ordered": True}))
+
+
+def tagged(codes: np.ndarray, target: np.ndarray | None = None) -> Table:
+    """Texts of the symbols a to e, with a class for each step."""
+    schema = protocol.DatasetSchema(
+        task="classification",
+        rows=len(codes),
+        columns=[],
+        target=["tag"],
+        classes=["x", "y"],
+        shape=[codes.shape[1]],
+        symbols=list("abcde"),
+        per_step=True,
+    )
+    target = codes % 2 if target is None else target
+    return Table(schema, np.empty((len(codes), 0)), codes.astype(np.int32), target.astype(np.int64))
 
 
 def _table(numeric: np.ndarray, target: np.ndarray, classes: list[str]) -> Table:
@@ -62,25 +88,7 @@ def add(
     )
 
 
-# --- tables and built-in sets ---------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", DATASETS)
-def test_a_built_in_set_survives_the_way_to_bytes_and_back(name: str) -> None:
-    table = DATASETS[name].load()
-    again = Table.from_bytes(table.to_bytes())
-    assert again.schema == table.schema
-    for array in ("numeric", "categorical", "target"):
-        assert np.array_equal(getattr(again, array), getattr(table, array))
-        assert getattr(again, array).dtype == getattr(table, array).dtype
-
-
-def test_built_in_rows_are_scikit_learns() -> None:
-    digits, diabetes = DATASETS["digits"].load(), DATASETS["diabetes"].load()
-    assert np.array_equal(digits.numeric, load_digits().data)
-    assert (digits.schema.shape, digits.schema.classes[:2]) == ([1, 8, 8], ["0", "1"])
-    assert np.array_equal(diabetes.target, load_diabetes().target)
-    assert (diabetes.target.dtype, diabetes.schema.classes) == (np.float64, [])
+# --- tables ---------------------------------------------------------------------------------
 
 
 def test_strided_arrays_are_written_as_they_read() -> None:
@@ -97,6 +105,7 @@ def test_held_out_rows_never_change() -> None:
     held = split.held_out(DATASETS["iris"].load(), 0.2)
     assert held.tolist()[:8] == [3, 15, 23, 26, 28, 31, 38, 40]
     assert len(held) == 30
+    assert split.held_out(DATASETS["digits"].load(), 0.2).tolist()[:6] == [3, 6, 7, 16, 21, 27]
 
 
 def test_classes_are_held_out_in_proportion() -> None:
@@ -123,6 +132,22 @@ def test_coarse_data_is_split_row_by_row() -> None:
     table = _table(np.zeros((100, 1)), np.repeat([0, 1], 50), ["a", "b"])
     held = split.held_out(table, 0.2)
     assert np.bincount(table.target[held]).tolist() == [10, 10]
+
+
+def test_the_last_rows_in_time_are_held_out() -> None:
+    assert split.held_out(forecasts(52), 0.2).tolist() == list(range(42, 52))
+    assert len(split.held_out(forecasts(52), 0.0)) == 0
+
+
+def test_copies_of_a_text_go_to_the_same_side() -> None:
+    rng = np.random.default_rng(0)
+    table = tagged(np.tile(rng.integers(-1, 5, (30, 7)), (3, 1)))
+    held = split.held_out(table, 0.2)
+    kept = np.setdiff1d(np.arange(90), held)
+    texts = [{tuple(row) for row in table.categorical[rows].tolist()} for rows in (held, kept)]
+    assert len(held) == 18
+    assert not texts[0] & texts[1]
+    assert Table.from_bytes(table.take(held).to_bytes()).sha256 == table.take(held).sha256
 
 
 # --- what a study gets ----------------------------------------------------------------------
@@ -155,6 +180,15 @@ def test_with_nothing_held_out_the_search_has_all_rows(database: Database, blobs
         (classified([90, 3]), 0.2, FIVE_FOLDS, "validation.folds", "take at most 2 folds"),
         (classified([90, 1]), 0.0, FIVE_FOLDS, "validation.folds", "remove its rows from the"),
         (regressed(11), 0.2, FIVE_FOLDS, "validation.folds", "at least 10 rows"),
+        (forecasts(14), 0.2, FIVE_FOLDS, "validation.folds", "at least 12 rows"),
+        (tagged(np.eye(4, dtype=int)), 0.0, FIVE_FOLDS, "validation.folds", "at least 5 rows"),
+        (tagged(np.eye(4, dtype=int)), 0.25, FIVE_FOLDS, "holdout", "at least 2"),
+        (forecasts(90), 0.2, K_FOLD, "validation.method", "in the order of time"),
+        (forecasts(90), 0.2, REPEATED, "validation.repeats", "the same"),
+        (forecasts(90), 0.2, STRATIFIED, "validation.stratify", "leave it out"),
+        (regressed(90), 0.2, STRATIFIED, "validation.stratify", "leave it out"),
+        (tagged(np.eye(40, dtype=int)), 0.2, STRATIFIED, "validation.stratify", "leave it out"),
+        (regressed(90), 0.2, TIME_SERIES, "validation.method", "take k_fold"),
         (regressed(40), 0.01, FIVE_FOLDS, "holdout", "holds out 0, too few to score"),
         (classified([9, 9, 9]), 0.05, FIVE_FOLDS, "holdout", "at least 3"),
     ],
@@ -179,6 +213,15 @@ def test_a_rare_class_is_fine_without_stratification(database: Database, blobs: 
     add(database, blobs, "mine", classified([90, 3]))
     unstratified = protocol.Validation(folds=5, stratify=False)
     assert prepare(database, blobs, "mine", 0.2, unstratified).search_rows == 74
+
+
+def test_the_data_chooses_the_method(database: Database, blobs: Blobs) -> None:
+    add(database, blobs, "series", forecasts(60))
+    add(database, blobs, "tags", tagged(np.arange(200).reshape(40, 5) % 5))
+    for name, method in (("iris", "k_fold"), ("series", "time_series"), ("tags", "k_fold")):
+        found = prepare(database, blobs, name)
+        assert found.validation.method == method
+        assert prepare(database, blobs, name, 0.2, found.validation) == found
 
 
 def test_an_unknown_name_is_refused_with_the_choice(database: Database, blobs: Blobs) -> None:

@@ -103,3 +103,23 @@ def test_uneven_ranges_end_at_their_last_step_without_a_warning() -> None:
         warnings.simplefilter("error")
         made = space.distributions(parsed(given))
     assert made == {"i": IntDistribution(1, 9, step=4), "f": FloatDistribution(0.1, 0.9, step=0.2)}
+
+
+def test_a_plain_name_finds_the_range_whose_condition_holds() -> None:
+    def rate(*optimizers: str) -> protocol.FloatRange:
+        when = {"optimizer": list(optimizers)}
+        return protocol.FloatRange.model_validate(
+            {"type": "float", "low": 0.1, "high": 0.9, "when": when}
+        )
+
+    searched: dict[str, protocol.Distribution] = {
+        "optimizer": protocol.Choice(type="categorical", choices=["sgd", "adam", "rmsprop"]),
+        "rate@sgd": rate("sgd"),
+        "rate@other": rate("adam", "rmsprop"),
+    }
+    given = {"optimizer": "adam", "rate": 0.5}
+    assert space.labelled(searched, given) == {"optimizer": "adam", "rate@other": 0.5}
+    assert space.labelled(searched, {"rate@sgd": 0.5}) == {"rate@sgd": 0.5}
+    assert space.labelled(searched, {"unknown": 1}) == {"unknown": 1}
+    with pytest.raises(errors.InvalidRequest, match=r"params.rate: has a range for each optimizer"):
+        space.labelled(searched, {"rate": 0.5})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import torch
 
 
@@ -25,3 +27,10 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     # The CPU allocator of torch raises a plain RuntimeError.
     return isinstance(error, RuntimeError) and "not enough memory" in str(error)
+
+
+def free() -> None:
+    """Give back what is kept in reserve, before less is asked for."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -14,6 +14,7 @@ from workers.data.dataset import Dataset
 from workers.data.folds import splits
 from workers.data.layouts import Layout
 from workers.data.parts import Part, Table, flatten_steps, split
+from workers.models import MODELS, NetworkModel
 
 Key = tuple[Layout, bool]
 
@@ -49,6 +50,12 @@ class Folds:
             parts = self.parts(layout, inner)
             self._tables[key] = Table.of(self.dataset.schema, parts, self.dtype, self.device)
         return self._tables[key]
+
+    def counts(self, family: str, inner: bool) -> list[int]:
+        """Training rows of each part, as the family sees them."""
+        model = MODELS[family]
+        layout = model.layout if isinstance(model, NetworkModel) else "columns"
+        return self.table(layout, inner).counts
 
     def measure(
         self,

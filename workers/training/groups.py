@@ -55,7 +55,9 @@ class NetworkGroup:
     """
 
     def __init__(self, trials: Sequence[Trial], folds: Folds, limit: int | None = None) -> None:
-        self.trials, self._folds, self._limit = list(trials), folds, limit
+        # Neighbours with one optimizer take their steps in one formula.
+        self.trials = sorted(trials, key=lambda trial: str(trial.settings.optimizer))
+        self._folds, self._limit = folds, limit
         first = trials[0]
         model = MODELS[first.family.name]
         assert isinstance(model, NetworkModel)
@@ -228,8 +230,6 @@ class NetworkGroup:
 class EstimatorGroup:
     """One trial of a family that is fitted at once: a single step."""
 
-    notes: Mapping[str, Any] = {}
-
     def __init__(self, trial: Trial, folds: Folds) -> None:
         self.trials = [trial]
         self._folds = folds
@@ -253,6 +253,11 @@ class EstimatorGroup:
     def states(self, trial: Trial) -> list[State]:
         """Nothing to go on with."""
         return []
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """How it was computed."""
+        return {"kernel": "scikit-learn"}
 
     def _score(self, trial: Trial, part: Part) -> dict[str, float]:
         model = MODELS[trial.family.name]
@@ -284,5 +289,5 @@ def plan(trials: Sequence[Trial], folds: Folds, limit: int | None = None) -> lis
 
 def _pass_of(model: NetworkModel, trial: Trial) -> Hashable:
     settings = trial.settings
-    same = (settings.batch_size, trial.inner, len(trial.curve.points))
-    return trial.family.name, model.shape(settings), same
+    same = (settings.batch_size, trial.inner, trial.resumed)
+    return trial.family.name, model.kind(settings), model.shape(settings), same

@@ -143,7 +143,7 @@ class Lanes:
                 tensor[lane] = torch.from_numpy(state.arrays[f"statistics.{name}"]).to(tensor)
         self._lanes[lane].rng.bit_generator.state = _numpy(state.rng)
 
-    def _counts(self, steps: Sequence[int | None] | None) -> list[int]:
+    def _counts(self, steps: Sequence[int | None] | None = None) -> list[int]:
         """Rows that each lane trains on in this epoch."""
         counts = [self._table.counts[lane.part] for lane in self._lanes]
         if steps is None:

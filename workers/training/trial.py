@@ -40,7 +40,7 @@ class Trial:
 
     def drops(self, epochs: int | None = None) -> list[int]:
         """After which epochs the rate dropped on a plateau of the mean curve."""
-        if self.settings.schedule != "plateau":
+        if getattr(self.settings, "schedule", "constant") != "plateau":
             return []
         watched = [point.watched for point in self.curve.points[:epochs]]
         return plateau_drops(watched, self.curve.direction, self.settings.schedule_epochs)
@@ -59,7 +59,7 @@ def steps_left(settings: Any, epoch: int, rows: int) -> int | None:
     """Steps that a network with so many training rows may take in this epoch; None: all."""
     if settings.iterations is None:
         return None
-    return max(0, settings.iterations - epoch * -(-rows // settings.batch_size))
+    return max(0, int(settings.iterations) - epoch * -(-rows // int(settings.batch_size)))
 
 
 def horizon(settings: Any, counts: Sequence[int]) -> int:
