@@ -49,6 +49,9 @@ class CnnHyperparameters(NetworkHyperparameters):
         Field(description="After every block: of two by two, where a side has four or more."),
     ] = "max"
     activation: Annotated[Activation, Field(description="After every hidden layer.")] = "relu"
+    leaky_slope: Annotated[
+        float, Field(ge=0, lt=1, description="Of leaky_relu: the slope below zero.")
+    ] = 0.01
     normalization: Annotated[
         Normalization,
         Field(description="Before the activation of a block: over the batch, or over each row."),

@@ -18,6 +18,7 @@ from workers.models.activations import PRELU_START
 from workers.models.augmentation import Augmentation
 from workers.models.autograd import AutogradNetwork, Weights, constant, drawn
 from workers.models.base import NetworkModel, Shape, Size
+from workers.models.channel_norms import batch_norm, layer_norm
 from workers.models.convolution import (
     activate,
     by_lane,
@@ -26,7 +27,6 @@ from workers.models.convolution import (
     side_by_side,
     split_channels,
 )
-from workers.models.normalization import batch_norm, layer_norm
 
 # A side is pooled where it has so many pixels.
 SMALLEST_POOLED = 4
@@ -72,7 +72,7 @@ class Cnn(AutogradNetwork):
             augmentation.check(each, self._sides, self._signal)
         self._blocks = blocks(settings[0], shape)
         self._dense = settings[0].head == "dense"
-        self._activation = settings[0].activation
+        self._activation, self._leaky = settings[0].activation, settings[0].leaky_slope
         self._normalization = settings[0].normalization
         self._pooling = settings[0].pooling
         self.values = size(settings[0], shape).values
@@ -167,7 +167,7 @@ class Cnn(AutogradNetwork):
     def _activate(self, slope: str, values: Tensor) -> Tensor:
         """Channels, (rows, lanes * channels, ...), or units, (lanes, rows, units)."""
         if slope not in self.weights:
-            return activate(self._activation, values, None)
+            return activate(self._activation, values, self._leaky)
         slopes = self.weights[slope]
         if values.dim() == 3:
             return activate(self._activation, values, slopes.unsqueeze(2))
@@ -263,10 +263,11 @@ def features(made: Sequence[Block], dense: bool) -> int:
 
 def shape(settings: CnnHyperparameters) -> Hashable:
     """What two settings must share to be lanes of one pass."""
-    dense = settings.head == "dense"
+    dense, leaky = settings.head == "dense", settings.activation == "leaky_relu"
     return (
         settings.widths, settings.kernel, settings.stride, settings.pooling, settings.activation,
         settings.normalization, settings.head, settings.head_units if dense else 0,
+        settings.leaky_slope if leaky else 0,
     )  # fmt: skip
 
 

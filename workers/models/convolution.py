@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from workers.models.activations import ACTIVATIONS
+from workers.models.activations import ACTIVATIONS, Slope
 
 
 def side_by_side(images: Tensor) -> Tensor:
@@ -61,11 +61,11 @@ def linear(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return torch.baddbmm(bias.unsqueeze(1), inputs, weight.transpose(1, 2))
 
 
-def activate(name: str, values: Tensor, slope: Tensor | None) -> Tensor:
-    """An activation of the catalog; `slope` is what prelu has learned, to be broadcast."""
-    if slope is not None:
+def activate(name: str, values: Tensor, slope: Slope) -> Tensor:
+    """An activation of the catalog; `slope` is leaky_relu's, or prelu's to be broadcast."""
+    if isinstance(slope, Tensor):
         return values.clamp(min=0) + slope * values.clamp(max=0)
-    found: Tensor = _Written.apply(values, name)  # type: ignore[no-untyped-call]
+    found: Tensor = _Written.apply(values, name, slope)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -73,16 +73,16 @@ class _Written(torch.autograd.Function):
     """An entry of `ACTIVATIONS` with its own derivative, so that each has one definition."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, name: str) -> Tensor:
+    def forward(ctx: Any, values: Tensor, name: str, slope: float | None) -> Tensor:
         found = torch.empty_like(values)
-        ACTIVATIONS[name].forward(values, None, found)
+        ACTIVATIONS[name].forward(values, slope, found)
         ctx.save_for_backward(values, found)
-        ctx.name = name
+        ctx.name, ctx.slope = name, slope
         return found
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         values, found = ctx.saved_tensors
         by_values = torch.empty_like(values)
-        ACTIVATIONS[ctx.name].backward(gradients[0], values, found, None, by_values)
-        return by_values, None
+        ACTIVATIONS[ctx.name].backward(gradients[0], values, found, ctx.slope, by_values)
+        return by_values, None, None

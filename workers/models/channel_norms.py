@@ -1,4 +1,4 @@
-"""Normalization of many lanes at once: over the batch, or over each row.
+"""Normalization of the channels of many lanes at once, by autograd: over the batch, or each row.
 
 Values are (rows, lanes * channels, ...), as `workers.models.convolution` lays them out; for layers
 without places there is nothing after the channels. `real`, (rows, lanes, 1, ...), broadcast over
@@ -86,7 +86,7 @@ def _follow(mean: Tensor, variance: Tensor, moments: tuple[Tensor, Tensor], coun
     """Move the running statistics of lanes that have two values or more for each channel."""
     with torch.no_grad():
         values = count.view_as(mean)
-        share = torch.where(values > 1, MOMENTUM, 0.0).to(mean)
+        share = MOMENTUM * (values > 1).to(mean)
         unbiased = values / (values - 1).clamp(min=1)
         mean.lerp_(moments[0].view_as(mean), share)
         variance.lerp_(moments[1].view_as(mean) * unbiased, share)
