@@ -126,7 +126,7 @@ class Workshop:
         """Ask for new leases of the study in place of those that have ended, tells answered."""
         pack = underway.pack
         # Rows held out are for one trial alone, and a process short of memory gets no more.
-        if self._aside or pack.holdout or pack.lanes:
+        if self.aside or pack.holdout or pack.lanes:
             return
         leases = self._refill.ask(underway.width - len(self._outbox), pack.leases[0].study_id)
         if leases:
