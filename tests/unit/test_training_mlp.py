@@ -266,3 +266,13 @@ def test_initial_weights_have_the_published_spread(name: str, deviation: float) 
     assert weights.std() == pytest.approx(deviation, rel=0.02)
     if name == "orthogonal":
         np.testing.assert_allclose(weights.T @ weights, np.eye(200), atol=1e-9)
+
+
+def test_lanes_that_are_left_without_dropout_cost_no_memory() -> None:
+    rngs = [seeding.generator(lane, 0, 0) for lane in range(2)]
+    dropout = Dropout([0.5, 0.0], rngs, [40], rows=8, like=torch.empty(0))
+    dropout.keep([1])
+    dropout.start([3])
+    (mask,) = dropout.masks(0)
+    assert torch.equal(mask, torch.ones(1, 8, 40))
+    assert mask.untyped_storage().nbytes() < 2**20

@@ -64,7 +64,8 @@ class Masks:
         # however large runs of steps.
         self._words = [-(-self._rows * _drawn(sites) // PER_WORD) for sites in self._sites]
         most = max(self._words)
-        self._run = max(1, DRAWN_AT_ONCE // max(1, most * PER_WORD))
+        # Masks are as large as their padding, however little of it is drawn.
+        self._run = max(1, DRAWN_AT_ONCE // max(1, self._rows * sum(self._widths)))
         self._integers = np.zeros((len(self._sites), self._run, most), dtype=np.int64)
         self._masks = []
         for layer, width in enumerate(self._widths):
@@ -95,6 +96,8 @@ class Masks:
                 self._integers[lane, :steps, :words] = rng.integers(
                     -(2**63), 2**63 - 1, (steps, words), dtype=np.int64, endpoint=True
                 )
+        if not self._runs:
+            return
         integers = torch.from_numpy(self._integers).view(torch.int16).to(self._like.device)
         for run in self._runs:
             run.fill(integers)
