@@ -92,6 +92,7 @@ class Size:
 class NetworkModel:
     """A family trained by epochs. Settings of equal `shape` can be lanes of one `build`.
 
+    `order`: lanes sorted by it are computed faster, where the family can use that.
     `probes`: for each kind of network of this family (`kind(settings)`) settings from small to
     large on which a machine tries whether lanes are faster in one pass or one after another; a
     kind without probes always runs in one pass.
@@ -101,6 +102,7 @@ class NetworkModel:
     build: Callable[[Sequence[Any], Sequence[np.random.Generator], Shape], Network]
     size: Callable[[Any, Shape], Size]
     layout: Layout = "columns"
+    order: Callable[[Any], Any] | None = None
     kind: Callable[[Any], str] = lambda settings: ""
     probes: tuple[tuple[Any, Shape], ...] = ()
 

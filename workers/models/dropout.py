@@ -16,8 +16,9 @@ from torch import Tensor
 
 LEVELS = 2**16
 PER_WORD = 4  # 16-bit integers in a drawn 64-bit word
-# Integers drawn for one lane at a time: enough to make a call cheap, few enough to stay cached.
-DRAWN_AT_ONCE = 2**17
+# Integers drawn at a time: enough to make a call cheap, few enough to stay cached with the masks.
+DRAWN_AT_ONCE = 2**19
+FEWEST_STEPS = 8
 
 Site = tuple[int, float]
 """A layer of one lane: its units, and the rate at which they are left out."""
@@ -46,12 +47,19 @@ class Masks:
         """A new epoch, in which each lane takes its own number of steps."""
         self._steps = list(steps)
 
-    def masks(self, step: int) -> list[Tensor]:
-        """For each layer (lanes that have it, rows, units): 0, or what keeps the expected value."""
+    def masks(self, step: int, rows: int | None = None) -> list[Tensor]:
+        """For each layer (lanes that have it, rows, units): 0, or what keeps the expected value.
+
+        `rows`: only so many of the first.
+        """
         at = step % self._run
         if at == 0:
             self._draw(step)
-        return [mask[:, at] for mask in self._masks]
+        if at not in self._views:
+            self._views[at] = [mask[:, at] for mask in self._masks]
+        if rows is None or rows == self._rows:
+            return self._views[at]
+        return [mask[:, :rows] for mask in self._views[at]]
 
     def keep(self, lanes: Sequence[int]) -> None:
         """Go on with these lanes only, at the start of an epoch."""
@@ -65,9 +73,12 @@ class Masks:
         self._words = [-(-self._rows * _drawn(sites) // PER_WORD) for sites in self._sites]
         most = max(self._words)
         # Masks are as large as their padding, however little of it is drawn.
-        self._run = max(1, DRAWN_AT_ONCE // max(1, self._rows * sum(self._widths)))
+        taken = max(1, most * PER_WORD, self._rows * sum(self._widths)) * len(self._sites)
+        self._run = max(FEWEST_STEPS, DRAWN_AT_ONCE // taken)
         self._integers = np.zeros((len(self._sites), self._run, most), dtype=np.int64)
-        self._masks = []
+        self._masks: list[Tensor] = []
+        # Slicing costs as much as a small product, so it is done once for each step of a run.
+        self._views: dict[int, list[Tensor]] = {}
         for layer, width in enumerate(self._widths):
             lanes = sum(len(sites) > layer for sites in self._sites)
             self._masks.append(self._like.new_zeros(lanes, self._run, self._rows, width))

@@ -6,6 +6,8 @@ and activation share a pass stands in `mlp_stacks`.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -28,6 +30,8 @@ from workers.models.normalizations import Running
 
 # Values of one layer that a prediction may hold at a time.
 PREDICTED_AT_ONCE = 2**24
+# Weights between hidden layers of a network for which calls cost more than numbers.
+SMALL = 2**14
 
 
 class Settings(Protocol):
@@ -86,7 +90,8 @@ class Mlp:
         for lane, arrays in enumerate(drawn):
             self.pack(arrays, self.parameters, lane)
         self.statistics = self._first_statistics()
-        self._masks = [self._masks_of(stack, rngs[stack.lanes], rows) for stack in self._stacks]
+        self._rngs = list(rngs)
+        self._set_masks()
 
     def asked(self, settings: Any) -> Asked:
         """What a lane's settings ask for; for families that are perceptrons too."""
@@ -101,18 +106,17 @@ class Mlp:
         with torch.inference_mode():  # nothing is recorded for autograd: a tenth of a step
             work = self._work_for(inputs.shape[1])
             real = self._real(weights)
-            for at, stack in enumerate(work.stacks):
-                lanes = self._stacks[at].lanes
-                stack.forward(
-                    _lanes(inputs, lanes),
-                    self._masks_now(at, step, inputs.shape[1]),
-                    None if real is None else real[lanes],
-                    self._tracked(self._stacks[at]),
+            for work_of, stack, masks in zip(work.stacks, self._stacks, self._masks, strict=True):
+                work_of.forward(
+                    inputs if len(work.stacks) == 1 else inputs[stack.lanes],
+                    masks.masks(step, inputs.shape[1]) if masks else (),
+                    None if real is None else real[stack.lanes],
+                    self._tracked(stack),
                     work.outputs,
                 )
             losses, gradient = work.loss(work.outputs, target, weights)
-            for stack in work.stacks:
-                stack.backward(gradient)
+            for work_of in work.stacks:
+                work_of.backward(gradient)
         return losses
 
     def predict(self, inputs: Tensor) -> Tensor:
@@ -125,21 +129,19 @@ class Mlp:
 
     def keep(self, lanes: Sequence[int]) -> None:
         """Go on with these lanes only, in their order."""
-        stacks, masks, done = [], [], 0
-        for stack, its_masks in zip(self._stacks, self._masks, strict=True):
-            kept = [lane - stack.start for lane in lanes if stack.holds(lane)]
-            if not kept:
-                continue
-            stacks.append(stack.keep(kept, done))
-            if its_masks:
-                its_masks.keep(kept)
-            masks.append(its_masks)
-            done += len(kept)
-        self._stacks, self._masks = stacks, masks
+        stacks: list[Stack] = []
+        done = 0
+        for stack in self._stacks:
+            if kept := [lane - stack.start for lane in lanes if stack.holds(lane)]:
+                stacks.append(stack.keep(kept, done))
+                done += len(kept)
+        self._stacks = stacks
         self._settings = [self._settings[lane] for lane in lanes]
         self._asked = [self._asked[lane] for lane in lanes]
         self.statistics = {name: found[list(lanes)] for name, found in self.statistics.items()}
         self._set(self.parameters[list(lanes)])
+        self._rngs = [self._rngs[lane] for lane in lanes]
+        self._set_masks()
 
     def arrays(self, lane: int) -> Arrays:
         statistics = {n: found[lane].cpu().numpy().copy() for n, found in self.statistics.items()}
@@ -225,9 +227,10 @@ class Mlp:
             return None
         return (weights > 0).to(self.parameters.dtype).unsqueeze(2)
 
-    def _masks_of(
-        self, stack: Stack, rngs: Sequence[np.random.Generator], rows: int
-    ) -> Masks | None:
+    def _set_masks(self) -> None:
+        self._masks = [self._masks_of(stack) for stack in self._stacks]
+
+    def _masks_of(self, stack: Stack) -> Masks | None:
         asked = self._asked[stack.lanes]
         inputs, hidden = (any(each) for each in _rates(asked))
         if not inputs and not hidden:
@@ -238,11 +241,8 @@ class Mlp:
             rest = [(width, each.dropout) for width in each.design.widths] if hidden else []
             sites.append([*first, *rest])
         widths = [*([self._ends.inputs] if inputs else []), *(stack.widths if hidden else [])]
-        return Masks(sites, widths, rngs, rows, self.parameters)
-
-    def _masks_now(self, at: int, step: int, rows: int) -> list[Tensor]:
-        masks = self._masks[at]
-        return [mask[:, :rows] for mask in masks.masks(step)] if masks else []
+        rows = self._settings[0].batch_size
+        return Masks(sites, widths, self._rngs[stack.lanes], rows, self.parameters)
 
     def _work_for(self, rows: int) -> _Work:
         if rows not in self._work:
@@ -306,13 +306,24 @@ def _rates(asked: Sequence[Asked]) -> tuple[list[float], list[float]]:
     return [each.input_dropout for each in asked], [each.dropout for each in asked]
 
 
-def _lanes(tensor: Tensor, lanes: slice) -> Tensor:
-    return tensor if len(tensor) == lanes.stop - lanes.start else tensor[lanes]
-
-
 def shape(settings: MlpHyperparameters) -> Hashable:
     """What two settings must share to be lanes of one pass."""
-    return settings.widths, settings.activation, settings.normalization, settings.embedding
+    # A lane's row of numbers is as long as the longest, and optimizers go through all of it.
+    found = asked(settings)
+    widths = settings.widths if settings.normalization != "none" else _magnitude(settings.widths)
+    return found.design.normalization, found.embedding, widths
+
+
+def _magnitude(widths: Sequence[int]) -> int:
+    """Networks of one magnitude differ in their numbers by a factor of 4; small ones are of one."""
+    numbers = widths[0] ** 2 + sum(one * two for one, two in itertools.pairwise(widths))
+    return max(0, math.ceil(math.log(numbers / SMALL, 4)))
+
+
+def order(settings: MlpHyperparameters) -> Any:
+    """Deepest and widest first: neighbours can be padded to each other."""
+    design = asked(settings).design
+    return not design.bias, -design.depth, [-width for width in design.widths], design.applied
 
 
 def size(settings: MlpHyperparameters, shape: Shape) -> Size:
@@ -326,4 +337,4 @@ def sized(asked: Asked, shape: Shape) -> Size:
     return Size(stack.numbers, 4 * sum([shape.inputs, *asked.design.widths, shape.outputs]))
 
 
-MODEL = NetworkModel(shape=shape, build=Mlp, size=size)
+MODEL = NetworkModel(shape=shape, build=Mlp, size=size, order=order)

@@ -60,6 +60,13 @@ class StackAtWork:
             for at in range(len(stack.widths))
             if stack.count(at)
         ]
+        into = [self._embeddings.gradient if self._embeddings else None]
+        into += [layer.dh for layer in self._hidden]
+        # Where each layer writes the gradient of its inputs: for the lanes that have it.
+        self._into = [
+            None if whole is None else whole[: layer.lanes]
+            for whole, layer in zip(into, self._hidden, strict=False)
+        ]
         self._last = [Last(depth, lanes_of, numbers, gradients) for depth, lanes_of in stack.depths]
 
     def forward(
@@ -71,14 +78,14 @@ class StackAtWork:
         outputs: Tensor,
     ) -> None:
         """Fill `outputs` (lanes, outputs, rows): they lie transposed, as the weights do."""
-        self._masks = list(masks[1 if self._input_dropout else 0 :])
+        hidden = self._hidden_masks = masks[1:] if self._input_dropout else masks
         if self._input_dropout:
             inputs = torch.mul(inputs, masks[0], out=self._dropped)
         below = self._embeddings.forward(inputs) if self._embeddings else inputs
         values = [below]
         for at, layer in enumerate(self._hidden):
-            mask = self._masks[at] if self._dropout else None
-            below = layer.forward(_first(below, layer.lanes), mask, real, tracked.get(at))
+            mask = hidden[at] if self._dropout else None
+            below = layer.forward(below, mask, real, tracked.get(at))
             values.append(below)
         for last in self._last:
             last.forward(values[last.depth], outputs)
@@ -88,14 +95,8 @@ class StackAtWork:
         for last in self._last:
             last.backward(gradient, self._hidden[last.depth - 1].dh if last.depth else None)
         for at in reversed(range(len(self._hidden))):
-            layer = self._hidden[at]
-            into = self._hidden[at - 1].dh if at else None
-            if self._embeddings and not at:
-                into = self._embeddings.gradient
-            layer.backward(
-                self._masks[at] if self._dropout else None,
-                None if into is None else _first(into, layer.lanes),
-            )
+            mask = self._hidden_masks[at] if self._dropout else None
+            self._hidden[at].backward(mask, self._into[at])
         if self._embeddings:
             self._embeddings.backward()
 
@@ -105,10 +106,11 @@ class Hidden:
 
     def __init__(self, at: int, numbers: Numbers, gradients: Numbers, rows: int) -> None:
         stack, self.lanes = numbers.stack, numbers.stack.count(at)
+        self._all = self.lanes == (stack.count(at - 1) if at else len(stack.designs))
         weight, found = numbers.hidden(at, "weight"), gradients.hidden(at, "weight")
         assert weight is not None
         assert found is not None
-        self._weight, self._found = weight, found
+        self._weight, self._transposed, self._found = weight, weight.transpose(1, 2), found
         self._bias, self._found_bias = numbers.hidden(at, "bias"), gradients.hidden(at, "bias")
         self._product = torch.empty_like(weight, memory_format=torch.contiguous_format)
         self._z, self._h, self._dropped, self.dh = (
@@ -133,7 +135,8 @@ class Hidden:
         self, below: Tensor, mask: Tensor | None, real: Tensor | None, running: Running | None
     ) -> Tensor:
         """What the layer above gets, (lanes, rows, units)."""
-        self._below = below
+        # Slicing costs as much as a small product.
+        self._below = below = below if self._all else below[: self.lanes]
         _affine(self._bias, below, self._weight, self._z)
         if self._normal:
             self._normal.forward(self._z, self._scale, self._shift, real)
@@ -157,7 +160,7 @@ class Hidden:
         if self._found_bias is not None:
             torch.sum(dh, dim=1, keepdim=True, out=self._found_bias)
         if into is not None:
-            torch.bmm(dh, self._weight.transpose(1, 2), out=into)
+            torch.bmm(dh, self._transposed, out=into)
 
 
 class Applied:
@@ -203,25 +206,27 @@ class Last:
 
     def __init__(self, depth: int, lanes: slice, numbers: Numbers, gradients: Numbers) -> None:
         self.depth = depth
-        self._local = lanes
-        start = numbers.stack.start
+        self._local, start = lanes, numbers.stack.start
         self._lanes = slice(start + lanes.start, start + lanes.stop)
+        self._all = lanes.stop - lanes.start == len(numbers.stack.designs)
         self._weight, self._bias = numbers.last(depth, lanes)
         self._found, self._found_bias = gradients.last(depth, lanes)
         self._product = torch.empty_like(self._weight, memory_format=torch.contiguous_format)
 
     def forward(self, values: Tensor, outputs: Tensor) -> None:
         """`values` of the stack's lanes, `outputs` of all lanes."""
-        self._below = _part(values, self._local)
-        _affine(self._bias, self._weight, self._below.transpose(1, 2), _part(outputs, self._lanes))
+        self._below = values if self._all else values[self._local]
+        _affine(self._bias, self._weight, self._below.transpose(1, 2), outputs[self._lanes])
 
     def backward(self, gradient: Tensor, into: Tensor | None) -> None:
-        gradient = _part(gradient, self._lanes)
+        gradient = gradient[self._lanes]
         self._found.copy_(torch.bmm(gradient, self._below, out=self._product))
         if self._found_bias is not None:
             torch.sum(gradient, dim=2, keepdim=True, out=self._found_bias)
         if into is not None:
-            torch.bmm(gradient.transpose(1, 2), self._weight, out=_part(into, self._local))
+            torch.bmm(
+                gradient.transpose(1, 2), self._weight, out=into if self._all else into[self._local]
+            )
 
 
 class Embeddings:
@@ -260,7 +265,7 @@ def predict(stack: Stack, numbers: Numbers, inputs: Tensor, tracked: Tracked) ->
     values = [below]
     for at in range(len(stack.widths)):
         if stack.count(at):
-            values.append(_predicted(numbers, at, _first(values[-1], stack.count(at)), tracked))
+            values.append(_predicted(numbers, at, values[-1][: stack.count(at)], tracked))
     found = []
     for depth, lanes in stack.depths:
         weight, bias = numbers.last(depth, lanes)
@@ -329,12 +334,3 @@ def _affine(bias: Tensor | None, one: Tensor, two: Tensor, out: Tensor) -> Tenso
 
 def _by_name(entries: Sequence[Entry]) -> dict[str, Entry]:
     return {entry.name: entry for entry in entries}
-
-
-def _first(tensor: Tensor, lanes: int) -> Tensor:
-    """The first lanes; slicing costs as much as a small product."""
-    return tensor if len(tensor) == lanes else tensor[:lanes]
-
-
-def _part(tensor: Tensor, lanes: slice) -> Tensor:
-    return tensor if len(tensor) == lanes.stop - lanes.start else tensor[lanes]
