@@ -137,7 +137,7 @@ def _resume_step(session: Session, trial: Trial) -> int:
     if session.scalar(ended.where(Report.step <= kept).limit(1)) is not None:
         return 0
     curve = curves.load(session, [trial.id], values_only=True).get(trial.id, [])
-    return kept if [p.step for p in curve if p.step <= kept] == list(range(1, kept + 1)) else 0
+    return kept if sum(point.step <= kept for point in curve) == kept else 0
 
 
 def fresh() -> ColumnElement[bool]:

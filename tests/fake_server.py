@@ -111,12 +111,12 @@ class FakeServer:
             self.calls.append(Call(request, body, time.monotonic()))
             for fault in self.faults:
                 fault.strike(request, late=False)
-            answer = self._route(request, body)
+            answer = self._route(request, body, raw)
             for fault in self.faults:
                 fault.strike(request, late=True)
             return answer
 
-    def _route(self, request: str, body: Any) -> Any:
+    def _route(self, request: str, body: Any, raw: bytes) -> Any:
         method, path = request.split(" ", 1)
         path, _, _query = path.partition("?")
         match (method, path.strip("/").split("/")[1:]):
@@ -131,10 +131,8 @@ class FakeServer:
             case ("POST", ["leases", lease_id, "release"]):
                 self.released.append(self._held(lease_id)["number"])
                 return {"state": "waiting", "values": None}
-            case ("PUT", ["leases", lease_id, "artifacts", name]):
-                number = self._held(lease_id)["number"]
-                self.artifacts.setdefault(number, {})[name] = body
-                return {"name": name, "sha256": "0" * 64, "size": len(body)}
+            case (_, ["leases", lease_id, "artifacts", name]):
+                return self._artifact(method, self._held(lease_id)["number"], name, raw)
             case ("PUT", ["workers", _name]):
                 return {"leases": {i: self.fate(self.live[i]["number"]) for i in body["lease_ids"]}}
             case ("GET", ["blobs", sha256]):
@@ -169,6 +167,15 @@ class FakeServer:
                 self.points.setdefault(trial["number"], []).append(given["step"])
                 decisions[given["lease_id"]] = self.judge(trial["number"], given["step"])
         return decisions
+
+    def _artifact(self, method: str, number: int, name: str, raw: bytes) -> Any:
+        stored = self.artifacts.setdefault(number, {})
+        if method == "PUT":
+            stored[name] = raw
+            return {"name": name, "sha256": "0" * 64, "size": len(raw)}
+        if name not in stored:
+            raise Answer(404, "not_found")
+        return stored[name]
 
     def _held(self, lease_id: str) -> dict[str, Any]:
         if lease_id not in self.live:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -19,6 +20,51 @@ def run(work: Work, channel: Channel) -> None:
     for lease in work.leases:
         told = _train(lease, work, channel)
         channel.tell(lease.lease_id, told)
+
+
+def in_step(work: Work, channel: Channel) -> None:
+    """A step of each lease in turn, new leases too, going on from checkpoints and keeping them.
+
+    Parameters: `epochs`; `seconds` per step; `end` how it ends, `at` after which step, unless the
+    lanes are `spared`; `forgetful` trials keep nothing.
+    """
+    trials = [_InStep(lease, work) for lease in work.leases]
+    while trials:
+        trials = [trial for trial in trials if trial.step_on(channel)]
+        trials += [_InStep(lease, work) for lease in channel.more()]
+
+
+class _InStep:
+    def __init__(self, lease: protocol.TrialLease, work: Work) -> None:
+        self.lease, self.work, self.step = lease, work, 0
+        self.given: dict[str, Any] = lease.params
+        if lease.resume_step:
+            self.step = json.loads(work.checkpoints[lease.lease_id].read_bytes())["step"]
+            assert self.step == lease.resume_step
+        self.began = self.step
+
+    def step_on(self, channel: Channel) -> bool:
+        """Do a step; whether there is another one."""
+        lease_id = self.lease.lease_id
+        self.step += 1
+        time.sleep(self.given.get("seconds", float(os.environ.get("STEP_SECONDS", "0"))))
+        if self.step == self.given.get("at") and not (self.given.get("spared") and self.work.lanes):
+            _end(self.given["end"], self.work)
+        channel.report(report(self.lease, self.step))
+        decision = channel.decision(lease_id)
+        if decision is not None or not self.given.get("forgetful"):
+            channel.checkpoint(lease_id, self.step, json.dumps({"step": self.step}).encode())
+        if decision is not None:
+            channel.tell(lease_id, failed("stopped", decision.action))
+        elif self.step >= self.given.get("epochs", 3):
+            channel.tell(lease_id, self.result())
+        return decision is None and self.step < self.given.get("epochs", 3)
+
+    def result(self) -> protocol.Tell:
+        notes = {"pid": os.getpid(), "began": self.began, "lanes": self.work.lanes}
+        return protocol.Tell(
+            state="complete", values=[self.step / 100], epoch=self.step, notes=notes
+        )
 
 
 def _train(lease: protocol.TrialLease, work: Work, channel: Channel) -> protocol.Tell:

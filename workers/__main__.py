@@ -15,7 +15,8 @@ from types import FrameType
 from hpo_service import errors, protocol
 from hpo_service.client import Client
 from workers import place
-from workers.agent import Agent, Halt, Options
+from workers.agent import Agent
+from workers.options import Halt, Options
 
 # Whatever hangs, a worker that was told to stop has gone by then.
 STOP_SECONDS = 29
@@ -36,14 +37,18 @@ def main(arguments: list[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     _log_to_stderr()
     try:
+        cache = place.root(given.cache_dir)
+        os.environ[place.VARIABLE] = str(cache)  # for the training process, too
         options = Options(
             name=f"{given.name}-{secrets.token_hex(4)}",
-            cache=place.root(given.cache_dir),
+            cache=cache,
             study=given.study,
             once=given.once,
             pack=given.pack,
+            refill=given.refill,
             device=given.device,
             threads=given.threads,
+            precision=given.precision,
             objective=given.objective,
         )
         with Client(given.url, given.token) as client:
@@ -89,6 +94,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--token", default=os.environ.get("HPO_TOKEN", ""), help="better given as HPO_TOKEN")
     add("--device", type=_device, default="auto", help="auto, cpu, cuda or cuda:N")
     add("--threads", type=_whole(1, 1024), default=1, metavar="N", help="CPU threads (1)")
+    add(
+        "--precision",
+        choices=("full", "mixed"),
+        default="full",
+        help="mixed: a GPU may multiply in fewer digits, which is faster (full)",
+    )
     add("--study", type=_study, help="name or id; without it: any study with work")
     add("--once", action="store_true", help="exit when there is nothing left to lease")
     add(
@@ -97,6 +108,13 @@ def _parser() -> argparse.ArgumentParser:
         default=1,
         metavar="N",
         help="trials of one study to train together (1)",
+    )
+    add(
+        "--refill",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="lease anew as soon as some trials of a pack have ended (yes); without: tell a pack's "
+        "results together and in order, for exact repetition",
     )
     add("--cache-dir", help="HPO_CACHE_DIR, else " + place.DEFAULT)
     add("--name", type=_name, default="worker", help="how this worker's name begins")

@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import faulthandler
 import importlib
+import logging
 import os
 import signal
 import sys
@@ -27,6 +28,8 @@ from workers.work import Work
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 OUT_OF_MEMORY_FIRST = 500  # of the system's choices this process goes before its agent
+
+log = logging.getLogger("hpo.worker")
 
 Run = Callable[[Work, "PipeChannel"], None]
 
@@ -108,8 +111,12 @@ class PipeChannel:
         # A name of its own: the agent may be sending an older one.
         path = self._folder / f"{lease_id}.checkpoint-{step}"
         kept = messages.Kept(lease_id=lease_id, step=step, path=str(path))
-        _write(path, data)
-        self.say(kept)
+        try:
+            _write(path, data)
+        except OSError as error:  # a disk that fails costs the safety net, never the trial
+            log.warning("no checkpoint: %s", error)
+        else:
+            self.say(kept)
 
     def more(self) -> list[protocol.TrialLease]:
         leases: list[protocol.TrialLease] = []
@@ -145,23 +152,27 @@ def main() -> int:
     pack = None
     while True:
         pack = channel.next(pack)
-        _evaluate(run, pack, channel, device, options.threads)
+        _evaluate(run, _work(pack, channel, device, options), channel)
         channel.say(messages.Done(lease_ids=channel.given))
 
 
-def _evaluate(
-    run: Run, pack: messages.Pack, channel: PipeChannel, device: str, threads: int
-) -> None:
-    """Run the objective; every lease of the pack is told, come what may."""
-    work = Work(
+def _work(
+    pack: messages.Pack, channel: PipeChannel, device: str, options: argparse.Namespace
+) -> Work:
+    return Work(
         leases=pack.leases,
         data=Path(pack.data),
         holdout=Path(pack.holdout) if pack.holdout else None,
         device=device,
-        threads=threads,
+        threads=options.threads,
         checkpoints=channel.checkpoints,
         lanes=pack.lanes,
+        precision=options.precision,
     )
+
+
+def _evaluate(run: Run, work: Work, channel: PipeChannel) -> None:
+    """Run the objective; every lease of the pack is told, come what may."""
     reason, message = "error", "The objective ended without a result."
     try:
         run(work, channel)
@@ -225,6 +236,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="workers.child")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--precision", default="full")
     parser.add_argument("--objective", default="workers.objective:run")
     return parser.parse_args()
 

@@ -7,7 +7,10 @@ import uuid
 from collections.abc import Iterator
 
 from hpo_service import errors, protocol
-from hpo_service.client import Client
+from hpo_service.client import READ_TIMEOUT, Client
+
+IDLE_SECONDS = 1.0  # between requests for a lease where the server names no pause
+MAX_IDLE_SECONDS = 60.0
 
 
 class Leasing:
@@ -18,14 +21,21 @@ class Leasing:
         self._unused: list[str] = []
         self._unanswered: list[str] = []  # may have been leased, in an answer that got lost
 
-    def ask(self, count: int) -> protocol.Leases:
-        """Up to `count` leases, all of one study; where the call fails, the ids are kept."""
+    def ask(
+        self, count: int, study: int | None = None, timeout: float = READ_TIMEOUT
+    ) -> protocol.Leases:
+        """Up to `count` leases, all of one study; where the call fails, the ids are kept.
+
+        An answer that took more than `timeout` seconds is given to the next call, whole.
+        """
         self._unused += [str(uuid.uuid4()) for _ in range(count - len(self._unused))]
         ids = self._unused[:count]
-        request = protocol.LeaseRequest(worker=self._worker, lease_ids=ids, study=self._study)
+        request = protocol.LeaseRequest(
+            worker=self._worker, lease_ids=ids, study=study or self._study
+        )
         self._unanswered = ids
         try:
-            answer = self._client.lease(request)
+            answer = self._client.lease(request, timeout)
         except errors.LeaseLost:  # leased in an answer that got lost, and ended since
             self._unused, self._unanswered = self._unused[count:], []
             return protocol.Leases(leases=[], retry_after=None)

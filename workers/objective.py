@@ -27,6 +27,7 @@ def device(name: str) -> str:
 def run(work: Work, channel: Channel) -> None:
     """Evaluate all leases; each ends with exactly one tell, whatever happens to the others."""
     torch.set_num_threads(work.threads)
+    devices.set_precision(work.precision)
     scored = [lease for lease in work.leases if lease.kind != "final"]
     if scored:
         _CrossValidation(work, channel).run(scored)

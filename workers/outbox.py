@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from hpo_service import errors, protocol
 from hpo_service.client import Client
-from workers import messages
-from workers.spool import Spool
+from workers import messages, spool
+from workers.attempt import Attempt
 
 BATCH = 1000  # reports per call
+CHECKPOINT_SECONDS = 30.0  # of one lease at most so often; a trial that is shorter needs none
 
 log = logging.getLogger("hpo.worker")
 
@@ -22,68 +23,23 @@ _UNSETTLED = (errors.Unavailable, errors.ServerError, errors.Unauthorized, error
 _OVER = (errors.Conflict, errors.NotFound)
 
 
-@dataclass
-class Attempt:
-    """One lease and all that was said about it."""
-
-    lease: protocol.TrialLease
-    spool: Spool
-    points: dict[int, protocol.Report] = field(default_factory=dict)
-    pending: dict[int, protocol.Report] = field(default_factory=dict)  # not answered yet
-    artifacts: list[messages.Stored] = field(default_factory=list)
-    ending: protocol.Tell | None = None
-    released: bool = False
-    # The point at which an answered decision said prune: the trial's value is that point's.
-    pruned: protocol.Report | None = None
-
-    @property
-    def label(self) -> str:
-        """How a reader of the log knows it."""
-        lease = self.lease
-        trial = f"trial {lease.number}" if lease.number is not None else lease.kind
-        return f"{lease.study} {trial}" + (f" ({lease.model})" if lease.kind == "baseline" else "")
-
-    @property
-    def running(self) -> bool:
-        """Whether its end is not known yet."""
-        return self.ending is None and not self.released
-
-    def report(self, report: protocol.Report) -> None:
-        """Note a point; behind a pruning the curve has ended, however far the training ran."""
-        if self.pruned is None:
-            self.points[report.step] = self.pending[report.step] = report
-
-    def prune(self, step: int | None) -> None:
-        """Cut the curve at a step."""
-        self.pruned = self.points.get(step or 0)
-        if self.pruned is not None:
-            self.pending = {k: v for k, v in self.pending.items() if k <= self.pruned.step}
-
-    def outcome(self, tell: protocol.Tell) -> protocol.Tell:
-        """What to tell: a pruning stands whatever came after it, so that timing decides nothing."""
-        point = self.pruned
-        if point is None:
-            return tell
-        return protocol.Tell(
-            state="pruned",
-            values=point.values,
-            metrics=point.metrics,
-            epoch=point.step,
-            notes=tell.notes,
-        )
-
-
 class Outbox:
     """The attempts that the server has not heard the end of.
 
-    `on_decision` gets each decision that asks an attempt for something else than to go on.
+    `on_decision` gets each decision that asks an attempt for something else than to go on. With
+    `in_order` the ends are told when all of them are known, in the order of the trials' numbers.
     """
 
     def __init__(
-        self, client: Client, on_decision: Callable[[str, protocol.Decision], None]
+        self,
+        client: Client,
+        on_decision: Callable[[str, protocol.Decision], None],
+        *,
+        in_order: bool = False,
     ) -> None:
         self._client = client
         self._on_decision = on_decision
+        self._in_order = in_order
         self._attempts: dict[str, Attempt] = {}
 
     def __len__(self) -> int:
@@ -104,19 +60,26 @@ class Outbox:
         """The leases whose attempt has not ended."""
         return [lease_id for lease_id, attempt in self._attempts.items() if attempt.running]
 
+    def still_running(self, leases: Iterable[protocol.TrialLease]) -> list[protocol.TrialLease]:
+        """Those of these leases whose attempt has not ended."""
+        running = set(self.running)
+        return [lease for lease in leases if lease.lease_id in running]
+
     @property
     def waiting(self) -> bool:
         """Whether there is anything to send."""
-        return any(a.pending or not a.running for a in self._attempts.values())
+        pending = any(attempt.pending for attempt in self._attempts.values())
+        return pending or bool(self._ended()) or self._to_store() is not None
 
     def open(
         self,
         lease: protocol.TrialLease,
-        spool: Spool,
+        file: spool.Spool,
         entries: Iterable[messages.Entry] = (),
     ) -> None:
         """Begin with a lease; `entries` are what its spool held already."""
-        self._attempts[lease.lease_id] = Attempt(lease, spool)
+        store_at = time.monotonic() + CHECKPOINT_SECONDS
+        self._attempts[lease.lease_id] = Attempt(lease, file, store_at=store_at)
         for entry in entries:
             self._apply(entry)
 
@@ -126,6 +89,8 @@ class Outbox:
         if attempt is not None and attempt.running:
             attempt.spool.append(entry)
             self._apply(entry)
+        elif attempt is None and isinstance(entry, messages.Stored | messages.Kept):
+            spool.unlink(Path(entry.path))
 
     def fail(self, lease_id: str, reason: str, message: str) -> None:
         """End an attempt as failed."""
@@ -151,12 +116,48 @@ class Outbox:
         self._attempts = {}
 
     def flush(self) -> None:
-        """Send what is there, reports before endings; raises where the server does not answer."""
+        """Send what is there, reports before endings; raises where the server does not answer.
+
+        Of the checkpoints one at most, last: nothing waits longer for them than for one upload.
+        """
         if batch := self._batch():
             self._report(batch)
-        for attempt in list(self._attempts.values()):
-            if not attempt.running and not attempt.pending:
+        for attempt in self._ended():
+            if not attempt.pending:
                 self._end(attempt)
+            if self._in_order and attempt.lease.lease_id in self._attempts:
+                break
+        if due := self._to_store():
+            self._store(due)
+
+    def kept(self, lease_id: str) -> messages.Kept | None:
+        """The newest checkpoint of an attempt."""
+        attempt = self._attempts.get(lease_id)
+        return attempt.kept if attempt is not None else None
+
+    def resume(self, kept: messages.Kept) -> None:
+        """Note the checkpoint that an attempt goes on from: the server has it."""
+        if attempt := self._attempts.get(kept.lease_id):
+            attempt.keep(kept, unsent=False)
+
+    def is_pruned(self, lease_id: str) -> bool:
+        """Whether the end of an attempt is decided, whatever its training will come to."""
+        attempt = self._attempts.get(lease_id)
+        return attempt is not None and attempt.pruned is not None
+
+    def _ended(self) -> list[Attempt]:
+        """The attempts whose end may be told by now."""
+        attempts = list(self._attempts.values())
+        if not self._in_order:
+            return [attempt for attempt in attempts if not attempt.running]
+        running = any(attempt.running for attempt in attempts)
+        return [] if running else sorted(attempts, key=_number)
+
+    def _to_store(self) -> Attempt | None:
+        """The attempt whose checkpoint waits longest to be sent."""
+        now = time.monotonic()
+        due = [a for a in self._attempts.values() if a.running and now >= a.store_at]
+        return min((a for a in due if a.may_store()), key=lambda a: a.store_at, default=None)
 
     def _apply(self, entry: messages.Entry) -> None:
         attempt = self._attempts[_lease_id(entry)]
@@ -166,11 +167,11 @@ class Outbox:
             case messages.Stored():
                 attempt.artifacts.append(entry)
             case messages.Kept():
-                pass
+                attempt.keep(entry, unsent=True)
             case messages.Told(tell=tell):
                 attempt.ending = tell
             case messages.Released():
-                attempt.released, attempt.pending = True, {}
+                attempt.release()
 
     def _batch(self) -> list[protocol.Report]:
         """The oldest points, in the order in which the server judges them: step, then trial."""
@@ -244,6 +245,8 @@ class Outbox:
     def _say_end(self, attempt: Attempt) -> str:
         lease_id = attempt.lease.lease_id
         if attempt.ending is None:
+            if attempt.may_store():
+                self._store(attempt)
             self._client.release(lease_id)
             return "released"
         while attempt.artifacts and attempt.pruned is None:
@@ -255,6 +258,26 @@ class Outbox:
         values = " ".join(f"{value:.6g}" for value in told.values or [])
         error = f"{tell.error.reason}: {tell.error.message}" if tell.error else ""
         return " ".join(part for part in (told.state, values, error) if part)
+
+    def _store(self, attempt: Attempt) -> None:
+        """Send the newest checkpoint; a failure costs this safety net until the next one."""
+        assert attempt.kept is not None
+        lease_id, kept = attempt.lease.lease_id, attempt.kept
+        attempt.store_at = time.monotonic() + CHECKPOINT_SECONDS
+        try:
+            data = Path(kept.path).read_bytes()
+            self._client.put_artifact(lease_id, protocol.CHECKPOINT, data, kept.step)
+        except (errors.Unauthorized, errors.Forbidden):
+            raise
+        except _UNSETTLED as error:
+            log.warning("%s: the checkpoint is sent later: %s", attempt.label, error)
+        except _OVER as error:
+            self.drop(lease_id, error.code)
+        except (errors.HpoError, OSError) as error:
+            attempt.unsent = False
+            log.warning("%s: the checkpoint cannot be sent: %s", attempt.label, error)
+        else:
+            attempt.unsent = False
 
     def _result_refused(self, attempt: Attempt, error: Exception) -> None:
         if attempt.ending is None or attempt.ending.state == "fail":

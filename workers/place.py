@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+VARIABLE = "HPO_CACHE_DIR"
 DEFAULT = "~/.cache/hpo-service"
 
 
@@ -13,6 +14,6 @@ def root(path: str | None = None) -> Path:
 
     `path`, else `HPO_CACHE_DIR`, else `~/.cache/hpo-service`.
     """
-    found = Path(path or os.environ.get("HPO_CACHE_DIR") or DEFAULT).expanduser()
+    found = Path(path or os.environ.get(VARIABLE) or DEFAULT).expanduser()
     found.mkdir(mode=0o700, parents=True, exist_ok=True)
     return found

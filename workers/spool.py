@@ -77,9 +77,14 @@ class Spool:
     def remove(self) -> None:
         """The server knows all, or wants nothing: delete the file and the lease's artifacts."""
         for path in (self._path, *self._path.parent.glob(f"{self._path.stem}.*")):
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
+            unlink(path)
         self.close()
+
+
+def unlink(path: Path) -> None:
+    """Delete a file, if it is there and the disk lets us."""
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def folder(cache: Path, url: str) -> Path:

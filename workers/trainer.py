@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pydantic import ValidationError
 
 from workers import messages
+from workers.options import Options
 
 Heard = Callable[["Trainer", messages.FromChild | None], None]
 
@@ -28,15 +29,17 @@ class Trainer:
     Must be made by a thread that lives on: the child dies with the thread that made it.
     """
 
-    def __init__(self, device: str, threads: int, objective: str, heard: Heard) -> None:
-        options = ["--device", device, "--threads", str(threads), "--objective", objective]
+    def __init__(self, options: Options, heard: Heard) -> None:
+        threads = str(options.threads)
+        arguments = ["--device", options.device, "--threads", threads]
+        arguments += ["--precision", options.precision, "--objective", options.objective]
         environment = {k: v for k, v in os.environ.items() if k not in _SECRETS}
         # A new session, too: Ctrl-C in a terminal is for the agent alone.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "workers.child", *options],
+            [sys.executable, "-m", "workers.child", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=environment | dict.fromkeys(_THREADS, str(threads)),
+            env=environment | dict.fromkeys(_THREADS, threads),
             start_new_session=True,
         )
         assert self._process.stdin is not None
@@ -51,7 +54,7 @@ class Trainer:
         """Process id, and that of the group."""
         return self._process.pid
 
-    def send(self, message: messages.Pack | messages.Judged) -> None:
+    def send(self, message: messages.ToChild) -> None:
         """Say something; a process that is gone is noticed by its end, not here."""
         with contextlib.suppress(OSError, ValueError):
             self._in.write(messages.line(message))

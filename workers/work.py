@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from hpo_service import protocol
+
+Precision = Literal["full", "mixed"]
 
 
 class Channel(Protocol):
@@ -47,6 +49,7 @@ class Work:
     `cuda:N`, `threads` how many CPU threads to use. `checkpoints` holds, for each lease with a
     `resume_step` above 0, the file with the state after that step, those of `Channel.more` too.
     At most `lanes` networks are to be trained in one pass, where that is set: memory is short.
+    `mixed` precision: a GPU may round the factors of products, everything else is float32.
     """
 
     leases: list[protocol.TrialLease]
@@ -56,3 +59,4 @@ class Work:
     threads: int
     checkpoints: dict[str, Path] = field(default_factory=dict)
     lanes: int | None = None
+    precision: Precision = "full"

@@ -10,10 +10,12 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from hpo_service import errors, protocol
+from hpo_service.catalog.cnn import CNN
 from hpo_service.catalog.family import Family, Hyperparameters, NetworkHyperparameters
 from hpo_service.catalog.logistic_regression import LOGISTIC_REGRESSION
 from hpo_service.catalog.metrics import METRICS, Metric
 from hpo_service.catalog.mlp import MLP
+from hpo_service.catalog.perceptron import PERCEPTRON
 from hpo_service.catalog.ridge import RIDGE
 from hpo_service.catalog.rnn import RNN
 
@@ -33,6 +35,8 @@ _When = dict[str, list[protocol.ParamValue]] | None
 
 FAMILIES: dict[str, Family] = {
     "mlp": MLP,
+    "perceptron": PERCEPTRON,
+    "cnn": CNN,
     "rnn": RNN,
     "logistic_regression": LOGISTIC_REGRESSION,
     "ridge": RIDGE,

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from typing import Literal
 
-Activation = Literal["sigmoid", "tanh", "relu", "leaky_relu", "prelu", "swish", "gelu"]
+Activation = Literal["sigmoid", "tanh", "relu", "leaky_relu", "prelu", "swish", "gelu", "step"]

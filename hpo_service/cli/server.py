@@ -46,6 +46,17 @@ Device = Annotated[
 Threads = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Threads of a training process.")
 ]
+Pack = Annotated[
+    int,
+    typer.Option(min=1, max=64, metavar="N", help="Trials of one study to train together."),
+]
+Refill = Annotated[
+    bool,
+    typer.Option(
+        help="Lease anew when some of a pack's trials have ended; without it they are told "
+        "together and in order, for exact repetition."
+    ),
+]
 
 
 def settings(**given: Any) -> Settings:
@@ -86,9 +97,8 @@ def worker(
     study: Annotated[str | None, typer.Option(help="Work for this study only.")] = None,
     device: Device = "auto",
     threads: Threads = None,
-    pack: Annotated[
-        int, typer.Option(min=1, max=64, metavar="N", help="Trials to lease at a time.")
-    ] = 1,
+    pack: Pack = 1,
+    refill: Refill = True,
     once: Annotated[bool, typer.Option("--once", help="End when there is nothing to do.")] = False,
     cache_dir: Annotated[Path | None, typer.Option(help="Folder of data and spool.")] = None,
     name: Annotated[str | None, typer.Option(help="Name shown by the service.")] = None,
@@ -101,9 +111,7 @@ def worker(
     """
     options: dict[str, str | int | Path | None] = {
         "study": study,
-        "device": device,
-        "threads": threads,
-        "pack": pack,
+        **training(device, threads, pack, refill),
         "once": once,
         "cache-dir": cache_dir,
         "name": name,
@@ -111,6 +119,13 @@ def worker(
     # The token goes this way and not as an option, since others can read command lines.
     environment = {**os.environ, "HPO_URL": url, "HPO_TOKEN": token}
     os.execve(sys.executable, command("workers", **options), environment)
+
+
+def training(
+    device: str, threads: int | None, pack: int, refill: bool
+) -> dict[str, str | int | None]:
+    """The options of a worker that say how it trains."""
+    return {"device": device, "threads": threads, "pack": pack, "no-refill": not refill}
 
 
 def command(module: str, *words: str, **options: str | int | Path | None) -> list[str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +12,7 @@ import pytest
 from hpo_service import protocol
 from tests.acceptance.conftest import Fleet, kill, wait_for
 
+ROOT = Path(__file__).parents[2]
 TRIALS = 6
 EPOCHS = 80  # long enough to be hit in the middle
 pytestmark = pytest.mark.timeout(300)
@@ -85,3 +89,40 @@ def test_a_killed_server_loses_nothing(fleet: Fleet) -> None:
     assert sum(t.lost for t in trials) == 0
     for trial in before:
         assert trials[trial.number or 0].values == trial.values
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_the_next_attempt_goes_on_where_the_last_one_was(fleet: Fleet, how: str) -> None:
+    fleet.environment |= {"PYTHONPATH": str(ROOT), "STEP_SECONDS": "0.05"}
+    fleet.serve()
+    fleet.client.create_study(spec("resume", budget={"trials": 1}))
+    worker = hasty(fleet)
+    wait_for(lambda: reported(fleet, "resume") and kept(fleet))
+    if how == "killed":
+        kill(worker)
+    else:
+        worker.terminate()
+        worker.wait()
+    stored, reached = kept(fleet), len(fleet.client.curve("resume", 0).points)
+    hasty(fleet)
+    wait_for(lambda: fleet.finished("resume"))
+    (trial,) = fleet.client.trials("resume").trials
+    assert (trial.state, trial.attempts, trial.lost) == ("complete", 2, how == "killed")
+    curve = fleet.client.curve("resume", 0).points
+    assert [p.step for p in curve] == list(range(1, EPOCHS + 1))
+    began = sum(p.attempt == 1 for p in curve)
+    assert 0 < began <= reached
+    assert began in stored
+    assert began == reached or how == "killed"
+    assert [p.attempt for p in curve] == [1] * began + [2] * (EPOCHS - began)
+    assert kept(fleet) == []
+
+
+def hasty(fleet: Fleet) -> subprocess.Popen[bytes]:
+    return fleet.start("tests.hasty_worker", "--objective", "tests.objectives:in_step", "--once")
+
+
+def kept(fleet: Fleet) -> list[int]:
+    """The steps of the checkpoints among the server's files."""
+    files = [p.read_bytes() for p in Path(fleet.environment["HPO_DATA_DIR"]).rglob("sha256/*/*")]
+    return [json.loads(f)["step"] for f in files if f.startswith(b'{"step"')]

@@ -1,9 +1,15 @@
-"""A server in process, on each database, and callers that reach a state in one line."""
+"""A server in process, on each database, and callers that reach a state in one line.
+
+For workers also a fake server, and ways to run them against it.
+"""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +17,19 @@ import pytest
 from fastapi.testclient import TestClient
 
 from hpo_service.app import create_app
+from hpo_service.client import Client
 from hpo_service.database import Database
 from hpo_service.settings import Settings
 from tests.conftest import Clock
+from tests.fake_server import FakeServer
+from workers import backoff
+from workers.agent import Agent
+from workers.options import Options
 
 TTL = 60.0
+ROOT = Path(__file__).parents[2]
+OBJECTIVE = "tests.objectives:run"
+Work = Callable[..., int]
 
 
 class Api:
@@ -93,3 +107,72 @@ def api(database: Database, clock: Clock, tmp_path: Path) -> Iterator[Api]:
         api = Api(http, clock)
         api.service.pulse.clear(api.service.pulse.freeze)
         yield api
+
+
+# --- workers against a fake server ----------------------------------------------------------
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    made = FakeServer()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def work(server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Work:
+    """Run one worker until there is nothing left; returns its exit code."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setattr(backoff, "MOST_SECONDS", 0.2)
+
+    def run(**options: Any) -> int:
+        given: dict[str, Any] = {
+            "name": "w",
+            "once": True,
+            "objective": OBJECTIVE,
+            "device": "cpu",
+        } | options
+        with Client(server.url) as client:
+            return Agent(client, Options(cache=tmp_path, **given)).run()
+
+    return run
+
+
+@pytest.fixture
+def start(server: FakeServer, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start a worker process."""
+    started = []
+
+    def begin(*options: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "workers", "--objective", OBJECTIVE, *options]
+        process = subprocess.Popen(
+            command,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "HPO_URL": server.url,
+                "HPO_TOKEN": "s3cret-token",
+                "HPO_CACHE_DIR": str(tmp_path),
+            },
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        with process:
+            process.kill()
+
+
+def child_of(process: subprocess.Popen[str]) -> int:
+    """The training process of a worker."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+    return int(children.split()[0])
+
+
+def spools(tmp_path: Path) -> list[Path]:
+    """All that a worker has left for the next one."""
+    return [path for path in (tmp_path / "spool").rglob("*") if path.is_file()]

@@ -18,6 +18,7 @@ from hpo_service.cli import frame
 from hpo_service.cli.commands import app
 from hpo_service.client import Client
 from hpo_service.settings import Settings
+from workers import __main__ as worker
 
 Hpo = Callable[..., Result]
 CREATE = ("study", "create", "--model", "mlp", "--dataset", "iris", "--trials", "3")
@@ -181,3 +182,17 @@ def test_upgrading_makes_the_tables(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'new.db'}"
     for _ in range(2):
         assert "current" in done(run("db", "upgrade", "--database-url", url))
+
+
+@pytest.mark.parametrize(
+    ("words", "pack", "refill"),
+    [((), 1, True), (("--pack", "8"), 8, True), (("--pack", "8", "--no-refill"), 8, False)],
+)
+def test_a_worker_gets_its_options(
+    monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], pack: int, refill: bool
+) -> None:
+    lines: list[list[str]] = []
+    monkeypatch.setattr("os.execve", lambda _program, line, _environment: lines.append(line))
+    done(run("worker", "--device", "cuda:1", *words))
+    given = worker._parser().parse_args(lines[0][3:])
+    assert (given.device, given.pack, given.refill) == ("cuda:1", pack, refill)

@@ -7,84 +7,17 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hpo_service.client import Client
 from tests.fake_server import HELD_OUT, HELD_OUT_ROWS, Answer, Drop, FakeServer
-from workers import backoff
-from workers.agent import Agent, Options
+from tests.integration.conftest import Work, child_of, spools
 
-ROOT = Path(__file__).parents[2]
-OBJECTIVE = "tests.objectives:run"
-Work = Callable[..., int]
 pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    made = FakeServer()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def work(server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Work:
-    """Run one worker until there is nothing left; returns its exit code."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setattr(backoff, "MOST_SECONDS", 0.2)
-
-    def run(**options: Any) -> int:
-        given: dict[str, Any] = {
-            "name": "w",
-            "once": True,
-            "objective": OBJECTIVE,
-            "device": "cpu",
-        } | options
-        with Client(server.url) as client:
-            return Agent(client, Options(cache=tmp_path, **given)).run()
-
-    return run
-
-
-@pytest.fixture
-def start(server: FakeServer, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start a worker process."""
-    started = []
-
-    def begin(*options: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "workers", "--objective", OBJECTIVE, *options]
-        process = subprocess.Popen(
-            command,
-            env={
-                **os.environ,
-                "PYTHONPATH": str(ROOT),
-                "HPO_URL": server.url,
-                "HPO_TOKEN": "s3cret-token",
-                "HPO_CACHE_DIR": str(tmp_path),
-            },
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        started.append(process)
-        return process
-
-    yield begin
-    for process in started:
-        with process:
-            process.kill()
-
-
-def child_of(process: subprocess.Popen[str]) -> int:
-    """The training process of a worker."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
-    return int(children.split()[0])
 
 
 def alive(pid: int) -> bool:
@@ -93,10 +26,6 @@ def alive(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return state is not None and state[1] != "Z"
-
-
-def spools(tmp_path: Path) -> list[Path]:
-    return [path for path in (tmp_path / "spool").rglob("*") if path.is_file()]
 
 
 def test_trials_are_reported_in_order_and_told_at_the_end(
@@ -189,7 +118,7 @@ def test_a_refused_tell_drops_the_trial(server: FakeServer, work: Work) -> None:
 def test_the_heart_hears_that_a_lease_is_lost(
     server: FakeServer, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.agent.DROP_SECONDS", 0.5)
+    monkeypatch.setattr("workers.underway.DROP_SECONDS", 0.5)
     server.ttl = 1.0
     server.add({"epochs": 1, "seconds": 60.0}, {})
     server.fate = lambda number: "held" if number else "lost"
@@ -239,7 +168,7 @@ def test_a_pack_that_dies_is_given_back_and_each_trial_tried_alone(
     server: FakeServer, work: Work
 ) -> None:
     server.add({}, {"end": "segfault"}, {}, {}, {}, {})
-    assert work(pack=3) == 0
+    assert work(pack=3, refill=False) == 0
     assert server.released == [1, 2]
     asked = [len(call.body["lease_ids"]) for call in server.requests("POST /v1/leases$")]
     assert asked[:4] == [3, 1, 1, 3]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from workers.models import logistic_regression, mlp, ridge, rnn
+from workers.models import cnn, logistic_regression, mlp, perceptron, ridge, rnn
 from workers.models.base import EstimatorModel, Model, NetworkModel
 
 __all__ = ["MODELS", "EstimatorModel", "Model", "NetworkModel"]
 
 MODELS: dict[str, Model] = {
     "mlp": mlp.MODEL,
+    "perceptron": perceptron.MODEL,
+    "cnn": cnn.MODEL,
     "rnn": rnn.MODEL,
     "logistic_regression": logistic_regression.MODEL,
     "ridge": ridge.MODEL,

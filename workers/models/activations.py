@@ -1,7 +1,8 @@
 """Activations with their derivatives, one entry for each name of `catalog.activations`.
 
 All work on (lanes, rows, units) buffers and write into a given one, so that a step allocates
-nothing. `slope` (lanes, 1, 1) is learned by prelu and unused by the others.
+nothing. `slope` is a number for leaky_relu, (lanes, 1, 1) learned numbers for prelu, and unused by
+the others. All but sigmoid take 0 to 0.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-LEAKY_SLOPE = 0.01
 PRELU_START = 0.25
+
+Slope = Tensor | float | None
 
 aten = torch.ops.aten
 
@@ -25,8 +27,8 @@ class Activation:
     `slope_gradient(gradient, z)`, (lanes, 1, 1).
     """
 
-    forward: Callable[[Tensor, Tensor | None, Tensor], object]
-    backward: Callable[[Tensor, Tensor, Tensor, Tensor | None, Tensor], object]
+    forward: Callable[[Tensor, Slope, Tensor], object]
+    backward: Callable[[Tensor, Tensor, Tensor, Slope, Tensor], object]
     slope_gradient: Callable[[Tensor, Tensor], Tensor] | None = None
 
     @property
@@ -34,16 +36,14 @@ class Activation:
         return self.slope_gradient is not None
 
 
-def _prelu(z: Tensor, slope: Tensor | None, out: Tensor) -> None:
-    assert slope is not None
+def _prelu(z: Tensor, slope: Slope, out: Tensor) -> None:
+    assert isinstance(slope, Tensor)
     torch.clamp(z, min=0, out=out)
     out.addcmul_(z.clamp(max=0), slope)
 
 
-def _prelu_backward(
-    gradient: Tensor, z: Tensor, h: Tensor, slope: Tensor | None, out: Tensor
-) -> None:
-    assert slope is not None
+def _prelu_backward(gradient: Tensor, z: Tensor, h: Tensor, slope: Slope, out: Tensor) -> None:
+    assert isinstance(slope, Tensor)
     positive = aten.threshold_backward(gradient, z, 0)
     negative = gradient - positive
     torch.addcmul(positive, negative, slope, out=out)
@@ -51,6 +51,11 @@ def _prelu_backward(
 
 def _prelu_slope_gradient(gradient: Tensor, z: Tensor) -> Tensor:
     return (gradient * z.clamp(max=0)).sum((1, 2), keepdim=True)
+
+
+def _step_backward(gradient: Tensor, z: Tensor, h: Tensor, slope: Slope, out: Tensor) -> None:
+    """A sigmoid's derivative instead of the step's, which is zero (Neftci et al. 2019)."""
+    aten.sigmoid_backward.grad_input(gradient, torch.sigmoid(z), grad_input=out)
 
 
 ACTIVATIONS: dict[str, Activation] = {
@@ -67,9 +72,9 @@ ACTIVATIONS: dict[str, Activation] = {
         lambda g, z, h, slope, out: aten.threshold_backward.grad_input(g, z, 0, grad_input=out),
     ),
     "leaky_relu": Activation(
-        lambda z, slope, out: aten.leaky_relu.out(z, LEAKY_SLOPE, out=out),
+        lambda z, slope, out: aten.leaky_relu.out(z, slope, out=out),
         lambda g, z, h, slope, out: aten.leaky_relu_backward.grad_input(
-            g, z, LEAKY_SLOPE, False, grad_input=out
+            g, z, slope, False, grad_input=out
         ),
     ),
     "prelu": Activation(_prelu, _prelu_backward, _prelu_slope_gradient),
@@ -81,4 +86,5 @@ ACTIVATIONS: dict[str, Activation] = {
         lambda z, slope, out: aten.gelu.out(z, out=out),
         lambda g, z, h, slope, out: aten.gelu_backward.grad_input(g, z, grad_input=out),
     ),
+    "step": Activation(lambda z, slope, out: torch.gt(z, 0, out=out), _step_backward),
 }

@@ -184,9 +184,9 @@ class AutogradNetwork:
     def _set(self, flat: Tensor) -> None:
         self.parameters = flat.contiguous()
         self.gradient = torch.zeros_like(self.parameters)
+        self.sizes = flat.new_full((len(flat), 1), flat.shape[1])
         self.weights = self._views(self.parameters, leaves=True)
         self._gradients: Mapping[str, Tensor] = self._views(self.gradient, leaves=False)
-        self.sizes = self.parameters.new_full((len(flat), 1), flat.shape[1])
         self._masks_step = -1
 
     def _views(self, flat: Tensor, *, leaves: bool) -> dict[str, Tensor]:

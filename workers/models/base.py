@@ -42,16 +42,16 @@ class Network(Protocol):
     """Networks that fit into one pass, one a lane.
 
     `parameters` and `gradient` are (lanes, numbers): a row holds all of one lane's weights, so an
-    optimizer is one formula for all lanes and dropping lanes is one selection. `sizes` (lanes, 1)
-    counts the numbers of each lane that are no padding. `statistics` are numbers that no gradient
-    moves, such as running means, (lanes, ...). What a lane draws comes from its own generator
-    alone: it computes the same, whatever it is packed with.
+    optimizer is one formula for all lanes and dropping lanes is one selection. `statistics` are
+    numbers that no gradient moves, such as running means, (lanes, ...). `sizes` (lanes, 1) says how
+    many numbers of a row are real; the others are padding, 0 like their gradients. What a lane
+    draws comes from its own generator alone: it computes the same, whatever it is packed with.
     """
 
     parameters: Tensor
     gradient: Tensor
-    statistics: dict[str, Tensor]
     sizes: Tensor
+    statistics: dict[str, Tensor]
 
     def start_epoch(self, steps: Sequence[int]) -> None:
         """Each lane is about to take its number of steps; the numbers may differ."""

@@ -1,244 +1,329 @@
-"""The multilayer perceptron: equal-shaped networks as batched matrix products.
+"""The multilayer perceptron: networks as batched matrix products, equal or not in form.
 
-The backward pass is written out by hand into buffers that are reused, because for networks of
-this size allocation and bookkeeping cost more than the products. A test holds it against autograd.
+The backward pass is written out by hand, see `mlp_layers`; how lanes that differ in width, depth
+and activation share a pass stands in `mlp_stacks`.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hpo_service.catalog.initializations import Initialization
 from hpo_service.catalog.mlp import MlpHyperparameters
-from workers.models.activations import ACTIVATIONS, PRELU_START
+from workers.models import mlp_stacks
+from workers.models.activations import PRELU_START
 from workers.models.base import Arrays, NetworkModel, Shape, Size
-from workers.models.dropout import Dropout
+from workers.models.dropout import Masks, Site
 from workers.models.initializations import INITIALIZATIONS
+from workers.models.mlp_layers import Numbers, StackAtWork, Tracked, predict
+from workers.models.mlp_losses import CrossEntropy, OutputLoss, SquaredError
+from workers.models.mlp_stacks import Design, Ends, Entry, Stack
+from workers.models.normalizations import Running
 
 # Values of one layer that a prediction may hold at a time.
 PREDICTED_AT_ONCE = 2**24
 
 
+class Settings(Protocol):
+    """What every lane is asked for, whatever its family."""
+
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def label_smoothing(self) -> float: ...
+    @property
+    def initialization(self) -> Initialization: ...
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a lane's settings ask for: its design, what it leaves out, its embeddings' numbers."""
+
+    design: Design
+    input_dropout: float = 0.0
+    dropout: float = 0.0
+    embedding: int = 0
+
+
+def asked(settings: MlpHyperparameters) -> Asked:
+    """Of the multilayer perceptron."""
+    design = Design(
+        settings.widths,
+        settings.activation,
+        settings.leaky_slope,
+        settings.bias,
+        settings.normalization,
+    )
+    return Asked(design, settings.input_dropout, settings.dropout, settings.embedding)
+
+
 class Mlp:
-    """Lanes of one MLP shape; see `base.Network`."""
+    """Lanes of perceptrons; see `base.Network`.
+
+    They agree in `embedding`, and where there is a normalization in that and their widths.
+    """
 
     def __init__(
-        self,
-        settings: Sequence[MlpHyperparameters],
-        rngs: Sequence[np.random.Generator],
-        shape: Shape,
+        self, settings: Sequence[Any], rngs: Sequence[np.random.Generator], shape: Shape
     ) -> None:
-        self._widths = [shape.inputs, *settings[0].widths, shape.outputs]
-        self._activation = ACTIVATIONS[settings[0].activation]
         self._classes = shape.task == "classification"
-        self.statistics: dict[str, Tensor] = {}
+        self._settings: list[Settings] = list(settings)
+        self._asked = [self.asked(each) for each in settings]
+        self._ends = _ends(self._asked[0], shape)
+        rows = self._settings[0].batch_size
+        cost = mlp_stacks.CPU if shape.device.type == "cpu" else mlp_stacks.ACCELERATOR
+        designs = [each.design for each in self._asked]
+        self._stacks = mlp_stacks.stacked(designs, self._ends, rows, cost)
         drawn = [self._draw(s, rng) for s, rng in zip(settings, rngs, strict=True)]
-        flat = torch.from_numpy(np.stack(drawn))
-        self._set(flat.to(shape.device, shape.dtype))
-        rates = [s.dropout for s in settings]
-        self._dropout = None
-        if any(rates):
-            rows = settings[0].batch_size
-            self._dropout = Dropout(rates, rngs, settings[0].widths, rows, self.parameters)
+        numbers = max(stack.numbers for stack in self._stacks)
+        self._set(torch.zeros(len(drawn), numbers, dtype=shape.dtype, device=shape.device))
+        for lane, arrays in enumerate(drawn):
+            self.pack(arrays, self.parameters, lane)
+        self.statistics = self._first_statistics()
+        self._masks = [self._masks_of(stack, rngs[stack.lanes], rows) for stack in self._stacks]
+
+    def asked(self, settings: Any) -> Asked:
+        """What a lane's settings ask for; for families that are perceptrons too."""
+        return asked(settings)
 
     def start_epoch(self, steps: Sequence[int]) -> None:
-        if self._dropout:
-            self._dropout.start(steps)
+        for stack, masks in zip(self._stacks, self._masks, strict=True):
+            if masks:
+                masks.start(steps[stack.lanes])
 
     def learn(self, step: int, inputs: Tensor, target: Tensor, weights: Tensor | float) -> Tensor:
         with torch.inference_mode():  # nothing is recorded for autograd: a tenth of a step
-            buffers = self._buffers_for(inputs.shape[1])
-            masks = self._dropout.masks(step) if self._dropout else None
-            outputs = self._forward(inputs, masks, buffers)
-            losses, gradient = self._loss(outputs, target, weights, buffers)
-            self._backward(inputs, gradient, masks, buffers)
+            work = self._work_for(inputs.shape[1])
+            real = self._real(weights)
+            for at, stack in enumerate(work.stacks):
+                lanes = self._stacks[at].lanes
+                stack.forward(
+                    _lanes(inputs, lanes),
+                    self._masks_now(at, step, inputs.shape[1]),
+                    None if real is None else real[lanes],
+                    self._tracked(self._stacks[at]),
+                    work.outputs,
+                )
+            losses, gradient = work.loss(work.outputs, target, weights)
+            for stack in work.stacks:
+                stack.backward(gradient)
         return losses
 
     def predict(self, inputs: Tensor) -> Tensor:
-        values = inputs.shape[0] * max(self._widths)
+        widest = max(max(stack.widths, default=0) for stack in self._stacks)
+        values = len(inputs) * max(self._ends.inputs, self._ends.outputs, widest)
         rows = max(1, PREDICTED_AT_ONCE // values)
-        found = [self._predict(some) for some in torch.split(inputs, rows, dim=1)]
-        return torch.cat(found, dim=1)
+        with torch.inference_mode():
+            found = [self._predict(some) for some in torch.split(inputs, rows, dim=1)]
+            return torch.cat(found, dim=1)
 
     def keep(self, lanes: Sequence[int]) -> None:
+        """Go on with these lanes only, in their order."""
+        stacks, masks, done = [], [], 0
+        for stack, its_masks in zip(self._stacks, self._masks, strict=True):
+            kept = [lane - stack.start for lane in lanes if stack.holds(lane)]
+            if not kept:
+                continue
+            stacks.append(stack.keep(kept, done))
+            if its_masks:
+                its_masks.keep(kept)
+            masks.append(its_masks)
+            done += len(kept)
+        self._stacks, self._masks = stacks, masks
+        self._settings = [self._settings[lane] for lane in lanes]
+        self._asked = [self._asked[lane] for lane in lanes]
+        self.statistics = {name: found[list(lanes)] for name, found in self.statistics.items()}
         self._set(self.parameters[list(lanes)])
-        if self._dropout:
-            self._dropout.keep(lanes)
 
     def arrays(self, lane: int) -> Arrays:
-        return self.unpack(self.parameters, lane)
+        statistics = {n: found[lane].cpu().numpy().copy() for n, found in self.statistics.items()}
+        return self.unpack(self.parameters, lane) | statistics
 
     def unpack(self, flat: Tensor, lane: int) -> Arrays:
         """As in `torch.nn.Linear` and `PReLU`: weights (out, in), biases (out,), slopes (1,)."""
-        named = self._named(flat, lane)
-        return {name: numbers.cpu().numpy().copy() for name, numbers in named.items()}
+        return {name: each.cpu().numpy().copy() for name, each in self._named(flat, lane)}
 
     def pack(self, arrays: Arrays, flat: Tensor, lane: int) -> None:
-        for name, numbers in self._named(flat, lane).items():
-            numbers.copy_(torch.from_numpy(arrays[name]))
+        for name, numbers in self._named(flat, lane):
+            numbers.copy_(torch.from_numpy(np.ascontiguousarray(arrays[name])))
 
-    def _named(self, flat: Tensor, lane: int) -> dict[str, Tensor]:
-        """Views of a lane's numbers."""
-        found: dict[str, Tensor] = {}
-        layers = self._views(flat)
-        for at, layer in enumerate(layers):
-            weight = layer.weight[lane] if layer is layers[-1] else layer.weight[lane].T
-            found[f"layers.{at}.weight"] = weight
-            found[f"layers.{at}.bias"] = layer.bias[lane].flatten()
-            if layer.slope is not None:
-                found[f"layers.{at}.slope"] = layer.slope[lane].flatten()
+    def _named(self, flat: Tensor, lane: int) -> Iterator[tuple[str, Tensor]]:
+        """Views of a lane's numbers, without padding."""
+        stack, design = self._stack_of(lane), self._asked[lane].design
+        for entry in _entries(stack, design):
+            one, two = entry.real(design)
+            yield (
+                entry.name,
+                _as_named(entry, design, entry.of(flat[lane : lane + 1])[0, :one, :two]),
+            )
+
+    def _stack_of(self, lane: int) -> Stack:
+        return next(stack for stack in self._stacks if stack.holds(lane))
+
+    def _draw(self, settings: Any, rng: np.random.Generator) -> Arrays:
+        """A lane's first numbers, drawn without padding."""
+        design, found = self.asked(settings).design, {}
+        for entry in _entries(mlp_stacks.alone(design, self._ends), design):
+            kind = entry.name.rpartition(".")[2]
+            if entry.name.startswith("embeddings"):
+                found[entry.name] = rng.standard_normal(entry.shape)
+            elif kind == "weight":
+                last = entry.name == f"layers.{design.depth}.weight"
+                fan_in, fan_out = entry.shape[::-1] if last else entry.shape
+                found[entry.name] = INITIALIZATIONS[settings.initialization](rng, fan_in, fan_out).T
+            else:
+                start = {"slope": PRELU_START, "scale": 1.0}.get(kind, 0.0)
+                found[entry.name] = np.full(max(entry.shape), start)
         return found
-
-    def _draw(self, settings: MlpHyperparameters, rng: np.random.Generator) -> Any:
-        draw, numbers = INITIALIZATIONS[settings.initialization], []
-        last = len(self._widths) - 2
-        for at, (fan_in, fan_out) in enumerate(itertools.pairwise(self._widths)):
-            weight = draw(rng, fan_in, fan_out)
-            numbers += [(weight.T if at == last else weight).ravel(), np.zeros(fan_out)]
-            if self._activation.learned and at < last:
-                numbers.append(np.array([PRELU_START]))
-        return np.concatenate(numbers)
 
     def _set(self, parameters: Tensor) -> None:
         self.parameters = parameters.contiguous()
         self.gradient = torch.zeros_like(self.parameters)
-        self._layers = self._views(self.parameters)
-        self._gradients = self._views(self.gradient)
-        self.sizes = self.parameters.new_full((len(parameters), 1), parameters.shape[1])
-        self._buffers: dict[int, _Buffers] = {}
+        self.sizes = self.parameters.new_tensor(
+            [[self._size(lane)] for lane in range(len(self.parameters))]
+        )
+        self._numbers = [Numbers(self.parameters, stack) for stack in self._stacks]
+        self._gradients = [Numbers(self.gradient, stack) for stack in self._stacks]
+        self._work: dict[int, _Work] = {}
 
-    def _views(self, flat: Tensor) -> list[_Layer]:
-        layers, start, last = [], 0, len(self._widths) - 2
-        for at, (fan_in, fan_out) in enumerate(itertools.pairwise(self._widths)):
-            stop = start + fan_in * fan_out
-            # The last layer lies transposed: products with few columns are slow (measured: 3x).
-            weight = (fan_out, fan_in) if at == last else (fan_in, fan_out)
-            bias = (fan_out, 1) if at == last else (1, fan_out)
-            slope = self._activation.learned and at < last
-            end = stop + fan_out
-            layers.append(
-                _Layer(
-                    flat[:, start:stop].view(-1, *weight),
-                    flat[:, stop:end].view(-1, *bias),
-                    flat[:, end : end + 1].unsqueeze(2) if slope else None,
-                )
+    def _size(self, lane: int) -> int:
+        design = self._asked[lane].design
+        shapes = [entry.real(design) for entry in _entries(self._stack_of(lane), design)]
+        return sum(one * two for one, two in shapes)
+
+    def _first_statistics(self) -> dict[str, Tensor]:
+        design, like = self._asked[0].design, self.parameters
+        if design.normalization != "batch":
+            return {}
+        found = {}
+        for at, width in enumerate(design.widths):
+            found[f"layers.{at}.mean"] = like.new_zeros(len(like), width)
+            found[f"layers.{at}.variance"] = like.new_ones(len(like), width)
+        return found
+
+    def _tracked(self, stack: Stack) -> Tracked:
+        if not self.statistics:
+            return {}
+        found = {}
+        for at in range(len(stack.widths)):
+            mean, variance = (
+                self.statistics[f"layers.{at}.{name}"][stack.lanes].unsqueeze(1)
+                for name in ("mean", "variance")
             )
-            start = end + slope
-        return layers
+            found[at] = Running(mean, variance)
+        return found
 
-    def _buffers_for(self, rows: int) -> _Buffers:
-        if rows not in self._buffers:
-            self._buffers[rows] = _Buffers(self.parameters, self._widths, rows)
-        return self._buffers[rows]
+    def _real(self, weights: Tensor | float) -> Tensor | None:
+        """1 for rows that are not padding, (lanes, rows, 1), where anything asks for it."""
+        if not self.statistics or not isinstance(weights, Tensor):
+            return None
+        return (weights > 0).to(self.parameters.dtype).unsqueeze(2)
 
-    def _forward(self, inputs: Tensor, masks: list[Tensor] | None, to: _Buffers) -> Tensor:
-        """(lanes, outputs, rows): the last layer's results lie transposed, as its weights do."""
-        rows, below = inputs.shape[1], inputs
-        for at, layer in enumerate(self._layers[:-1]):
-            torch.baddbmm(layer.bias, below, layer.weight, out=to.z[at])
-            self._activation.forward(to.z[at], layer.slope, to.h[at])
-            below = to.h[at]
-            if masks:
-                below = torch.mul(below, masks[at][:, :rows], out=to.dropped[at])
-        last = self._layers[-1]
-        to.below = below
-        return torch.baddbmm(last.bias, last.weight, below.transpose(1, 2), out=to.outputs)
+    def _masks_of(
+        self, stack: Stack, rngs: Sequence[np.random.Generator], rows: int
+    ) -> Masks | None:
+        asked = self._asked[stack.lanes]
+        inputs, hidden = (any(each) for each in _rates(asked))
+        if not inputs and not hidden:
+            return None
+        sites: list[list[Site]] = []
+        for each in asked:
+            first = [(self._ends.inputs, each.input_dropout)] if inputs else []
+            rest = [(width, each.dropout) for width in each.design.widths] if hidden else []
+            sites.append([*first, *rest])
+        widths = [*([self._ends.inputs] if inputs else []), *(stack.widths if hidden else [])]
+        return Masks(sites, widths, rngs, rows, self.parameters)
 
-    def _loss(
-        self, outputs: Tensor, target: Tensor, weights: Tensor | float, to: _Buffers
-    ) -> tuple[Tensor, Tensor]:
-        """Loss of each row, (lanes, rows), and its gradient by the outputs, weighted."""
-        by_row = weights.unsqueeze(1) if isinstance(weights, Tensor) else weights
-        if self._classes:
-            codes = target.unsqueeze(1)
-            logs = torch.log_softmax(outputs, dim=1)
-            losses = logs.gather(1, codes).squeeze(1).neg_()
-            gradient = torch.exp(logs, out=to.gradient)
-            gradient.scatter_add_(1, codes, to.minus_one)
-            return losses, gradient.mul_(by_row)
-        error = torch.sub(outputs, target.transpose(1, 2), out=to.gradient)
-        return error.square().mean(1), error.mul_(2 / error.shape[1]).mul_(by_row)
+    def _masks_now(self, at: int, step: int, rows: int) -> list[Tensor]:
+        masks = self._masks[at]
+        return [mask[:, :rows] for mask in masks.masks(step)] if masks else []
 
-    def _backward(
-        self, inputs: Tensor, gradient: Tensor, masks: list[Tensor] | None, to: _Buffers
-    ) -> None:
-        rows, last = inputs.shape[1], self._gradients[-1]
-        last.weight.copy_(torch.bmm(gradient, to.below, out=to.products[-1]))
-        torch.sum(gradient, dim=2, keepdim=True, out=last.bias)
-        if len(self._layers) > 1:
-            torch.bmm(gradient.transpose(1, 2), self._layers[-1].weight, out=to.dh[-1])
-        for at in reversed(range(len(self._layers) - 1)):
-            layer, found, dh = self._layers[at], self._gradients[at], to.dh[at]
-            if masks:
-                dh.mul_(masks[at][:, :rows])
-            if found.slope is not None and self._activation.slope_gradient:
-                found.slope.copy_(self._activation.slope_gradient(dh, to.z[at]))
-            self._activation.backward(dh, to.z[at], to.h[at], layer.slope, dh)
-            dropped = to.dropped if masks else to.h
-            below = dropped[at - 1] if at else inputs
-            # Products go faster into a contiguous buffer than into the rows of `gradient`.
-            found.weight.copy_(torch.bmm(below.transpose(1, 2), dh, out=to.products[at]))
-            torch.sum(dh, dim=1, keepdim=True, out=found.bias)
-            if at:
-                torch.bmm(dh, layer.weight.transpose(1, 2), out=to.dh[at - 1])
+    def _work_for(self, rows: int) -> _Work:
+        if rows not in self._work:
+            stacks = [
+                StackAtWork(
+                    stack,
+                    numbers,
+                    gradients,
+                    rows,
+                    [any(each) for each in _rates(self._asked[stack.lanes])],
+                )
+                for stack, numbers, gradients in zip(
+                    self._stacks, self._numbers, self._gradients, strict=True
+                )
+            ]
+            outputs = self.parameters.new_empty(len(self.parameters), self._ends.outputs, rows)
+            self._work[rows] = _Work(stacks, outputs, self.loss(outputs))
+        return self._work[rows]
+
+    def loss(self, outputs: Tensor) -> OutputLoss:
+        """The loss for outputs (lanes, outputs, rows) such as these."""
+        if not self._classes:
+            return SquaredError(outputs)
+        return CrossEntropy(outputs, [each.label_smoothing for each in self._settings])
 
     def _predict(self, inputs: Tensor) -> Tensor:
-        below = inputs
-        for layer in self._layers[:-1]:
-            z = torch.baddbmm(layer.bias, below, layer.weight)
-            below = torch.empty_like(z)
-            self._activation.forward(z, layer.slope, below)
-        last = self._layers[-1]
-        return torch.baddbmm(last.bias, last.weight, below.transpose(1, 2)).transpose(1, 2)
+        found = []
+        for stack, numbers in zip(self._stacks, self._numbers, strict=True):
+            found += predict(stack, numbers, inputs[stack.lanes], self._tracked(stack))
+        return found[0] if len(found) == 1 else torch.cat(found)
 
 
 @dataclass(frozen=True)
-class _Layer:
-    """Views of one layer's numbers in a (lanes, numbers) tensor."""
+class _Work:
+    """What steps with a number of rows use: made once."""
 
-    weight: Tensor
-    bias: Tensor
-    slope: Tensor | None
+    stacks: list[StackAtWork]
+    outputs: Tensor
+    loss: OutputLoss
 
 
-class _Buffers:
-    """What a step with `rows` rows writes: made once, used in every step."""
+def _ends(asked: Asked, shape: Shape) -> Ends:
+    blocks = shape.blocks if asked.embedding else ()
+    return Ends(shape.inputs, shape.outputs, asked.embedding, blocks)
 
-    below: Tensor
 
-    def __init__(self, like: Tensor, widths: Sequence[int], rows: int) -> None:
-        def empty(*shape: int) -> Tensor:
-            return like.new_empty(len(like), *shape)
+def _entries(stack: Stack, design: Design) -> list[Entry]:
+    """The arrays that a lane of a stack has: a slope only where it is learned."""
+    learned = design.activation == "prelu"
+    entries = stack.entries(design.depth)
+    return [entry for entry in entries if learned or not entry.name.endswith("slope")]
 
-        hidden, outputs = widths[1:-1], widths[-1]
-        self.z = [empty(rows, width) for width in hidden]
-        self.h = [empty(rows, width) for width in hidden]
-        self.dropped = [empty(rows, width) for width in hidden]
-        self.dh = [empty(rows, width) for width in hidden]
-        self.outputs = empty(outputs, rows)
-        self.gradient = empty(outputs, rows)
-        self.minus_one = like.new_full((len(like), 1, rows), -1.0)
-        pairs = list(itertools.pairwise(widths))
-        self.products = [empty(*pair) for pair in pairs[:-1]]
-        self.products.append(empty(outputs, pairs[-1][0]))
+
+def _as_named(entry: Entry, design: Design, numbers: Tensor) -> Tensor:
+    if entry.name.startswith("embeddings") or entry.name == f"layers.{design.depth}.weight":
+        return numbers
+    return numbers.T if entry.name.endswith("weight") else numbers.reshape(-1)
+
+
+def _rates(asked: Sequence[Asked]) -> tuple[list[float], list[float]]:
+    return [each.input_dropout for each in asked], [each.dropout for each in asked]
+
+
+def _lanes(tensor: Tensor, lanes: slice) -> Tensor:
+    return tensor if len(tensor) == lanes.stop - lanes.start else tensor[lanes]
 
 
 def shape(settings: MlpHyperparameters) -> Hashable:
     """What two settings must share to be lanes of one pass."""
-    return settings.widths, settings.activation
+    return settings.widths, settings.activation, settings.normalization, settings.embedding
 
 
 def size(settings: MlpHyperparameters, shape: Shape) -> Size:
     """What a lane needs."""
-    widths = [shape.inputs, *settings.widths, shape.outputs]
-    numbers = sum((fan_in + 1) * fan_out for fan_in, fan_out in itertools.pairwise(widths))
-    return Size(numbers, 4 * sum(widths))
+    return sized(asked(settings), shape)
+
+
+def sized(asked: Asked, shape: Shape) -> Size:
+    """What a lane needs that asks for this."""
+    stack = mlp_stacks.alone(asked.design, _ends(asked, shape))
+    return Size(stack.numbers, 4 * sum([shape.inputs, *asked.design.widths, shape.outputs]))
 
 
 MODEL = NetworkModel(shape=shape, build=Mlp, size=size)

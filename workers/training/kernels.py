@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import os
 import platform
@@ -27,6 +28,8 @@ from torch import Tensor
 from workers import place
 from workers.models.base import NetworkModel, Shape, Size
 from workers.training.optimizers import optimizer
+
+log = logging.getLogger("hpo.worker")
 
 Kernel = Literal["batched", "alone", "split"]
 
@@ -129,7 +132,7 @@ def _read(path: Path) -> list[Probe]:
 
 
 def _write(path: Path, found: list[Probe]) -> list[Probe]:
-    """Keep it; the first of several workers that measure at once has the last word."""
+    """Keep it; of several workers that measure at once the first has the word."""
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent)
@@ -138,11 +141,13 @@ def _write(path: Path, found: list[Probe]) -> list[Probe]:
         try:
             os.link(temporary, path)
         except FileExistsError:
-            return _read(path) or found
+            if others := _read(path):
+                return others
+            os.replace(temporary, path)
         finally:
-            Path(temporary).unlink()
-    except OSError:
-        pass  # a folder that cannot be written costs a measurement at each start
+            Path(temporary).unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("what was measured cannot be kept, so each start measures anew: %s", error)
     return found
 
 

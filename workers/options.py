@@ -1,0 +1,33 @@
+"""How a worker is to work, and what ends it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from workers.work import Precision
+
+
+class Halt(Exception):
+    """The worker cannot go on; the message is for its user."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a worker works. `name` is unique to the process, `pack` the trials trained together.
+
+    With `refill` a pack gets new trials as soon as some of its own have ended; without it the
+    tells of a pack go out together, in the order of its trials, for exact repetition. `objective`
+    is the function `module:name` that the child runs, see `workers.work`.
+    """
+
+    name: str
+    cache: Path
+    study: str | int | None = None
+    once: bool = False
+    pack: int = 1
+    refill: bool = True
+    device: str = "auto"
+    threads: int = 1
+    precision: Precision = "full"
+    objective: str = "workers.objective:run"
