@@ -217,20 +217,22 @@ def size(settings: RnnHyperparameters, shape: Shape) -> Size:
 
 
 def _probes() -> tuple[tuple[RnnHyperparameters, Shape], ...]:
-    """Each cell, small to large, on sequences of 24 steps and 12 channels."""
-    steps, channels = 24, 12
-    seen = Shape(
-        "classification",
-        steps * channels + 1,
-        9,
-        torch.float32,
-        torch.device("cpu"),
-        dims=(steps, channels),
-    )
+    """Each cell, small to large, on sequences of 12 channels; a small one on longer ones too."""
     return tuple(
-        (RnnHyperparameters(cell=cell, hidden_units=units), seen)
+        (RnnHyperparameters(cell=cell, hidden_units=units), _sequences(steps, channels=12))
         for cell in get_args(RecurrentCell)
-        for units in (16, 64, 128)
+        for units, steps in ((16, 24), (64, 24), (128, 24), (16, 100))
+    )
+
+
+def _sequences(steps: int, channels: int) -> Shape:
+    return Shape(
+        "classification",
+        inputs=steps * channels + 1,
+        outputs=9,
+        dtype=torch.float32,
+        device=torch.device("cpu"),
+        dims=(steps, channels),
     )
 
 
