@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from hpo_service import errors, protocol
+from hpo_service.catalog.capsnet import CAPSNET
 from hpo_service.catalog.cnn import CNN
 from hpo_service.catalog.family import Family, Hyperparameters, NetworkHyperparameters
 from hpo_service.catalog.logistic_regression import LOGISTIC_REGRESSION
@@ -35,6 +36,7 @@ _When = dict[str, list[protocol.ParamValue]] | None
 FAMILIES: dict[str, Family] = {
     "mlp": MLP,
     "cnn": CNN,
+    "capsnet": CAPSNET,
     "rnn": RNN,
     "logistic_regression": LOGISTIC_REGRESSION,
     "ridge": RIDGE,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workers.models import cnn, logistic_regression, mlp, ridge, rnn
+from workers.models import capsnet, cnn, logistic_regression, mlp, ridge, rnn
 from workers.models.base import EstimatorModel, Model, NetworkModel
 
 __all__ = ["MODELS", "EstimatorModel", "Model", "NetworkModel"]
@@ -10,6 +10,7 @@ __all__ = ["MODELS", "EstimatorModel", "Model", "NetworkModel"]
 MODELS: dict[str, Model] = {
     "mlp": mlp.MODEL,
     "cnn": cnn.MODEL,
+    "capsnet": capsnet.MODEL,
     "rnn": rnn.MODEL,
     "logistic_regression": logistic_regression.MODEL,
     "ridge": ridge.MODEL,
