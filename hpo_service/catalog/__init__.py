@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from hpo_service import errors, protocol
+from hpo_service.catalog.capsnet import CAPSNET
 from hpo_service.catalog.cnn import CNN
 from hpo_service.catalog.family import Family, Hyperparameters, NetworkHyperparameters
 from hpo_service.catalog.logistic_regression import LOGISTIC_REGRESSION
@@ -38,6 +39,7 @@ FAMILIES: dict[str, Family] = {
     "perceptron": PERCEPTRON,
     "cnn": CNN,
     "rnn": RNN,
+    "capsnet": CAPSNET,
     "logistic_regression": LOGISTIC_REGRESSION,
     "ridge": RIDGE,
 }

@@ -7,7 +7,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from hpo_service.catalog.activations import Activation
-from hpo_service.catalog.family import Family, NetworkHyperparameters, training_space
+from hpo_service.catalog.augmentation import AugmentedHyperparameters
+from hpo_service.catalog.family import Family, training_space
 from hpo_service.catalog.initializations import Initialization
 from hpo_service.protocol import Choice, FloatRange, IntRange
 
@@ -18,7 +19,7 @@ Normalization = Literal["none", "batch", "layer"]
 Head = Literal["dense", "global"]
 
 
-class CnnHyperparameters(NetworkHyperparameters):
+class CnnHyperparameters(AugmentedHyperparameters):
     """Hyperparameters of a convolutional network, for images and for signals over time.
 
     A block is a convolution, a normalization, an activation, a pooling and a dropout of channels.
@@ -73,22 +74,6 @@ class CnnHyperparameters(NetworkHyperparameters):
     initialization: Annotated[
         Initialization, Field(description="Of the weights; biases start at zero.")
     ] = "he_uniform"
-    shift: Annotated[
-        int,
-        Field(ge=0, le=64, description="Training rows move by up to so many pixels or steps."),
-    ] = 0
-    flip: Annotated[
-        bool, Field(description="Half of the training images are mirrored left to right.")
-    ] = False
-    crop: Annotated[
-        int,
-        Field(
-            ge=0,
-            le=64,
-            description="Training images lose so many rows and columns of pixels at their edges, "
-            "divided between opposite edges at random, and are filled up with zeros.",
-        ),
-    ] = 0
 
     @model_validator(mode="after")
     def _kernels_have_a_middle(self) -> Self:
