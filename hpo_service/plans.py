@@ -54,7 +54,7 @@ def _plan_train(
     prepared = datasets.prepare(
         session, blobs, objective.dataset, objective.holdout, objective.validation
     )
-    task = prepared.schema.task
+    task = catalog.task_of(family, prepared.schema.task)
     if task not in family.tasks:
         raise errors.invalid(
             "objective.model",
@@ -66,7 +66,7 @@ def _plan_train(
     for i, name in enumerate(objective.record):
         _metric(f"objective.record.{i}", name, task)
     _refuse_repeats("objective.metrics", [*metrics, *objective.record])
-    _check_stratify(objective.validation, task)
+    _check_stratify(objective.validation, prepared.schema.task)
     filled = objective.model_copy(update={"metrics": metrics})
     return Plan(
         spec=spec.model_copy(update={"objective": filled, "search_space": searched}),
@@ -147,11 +147,11 @@ def _settle_conditions(given: Space, fixed: Params, family: Family, *, refuse: b
     return settled
 
 
-def _default_metric(task: protocol.Task) -> str:
+def _default_metric(task: protocol.StudyTask) -> str:
     return next(m.name for m in catalog.METRICS.values() if m.default and task in m.tasks)
 
 
-def _metric(field: str, name: str, task: protocol.Task) -> protocol.Direction:
+def _metric(field: str, name: str, task: protocol.StudyTask) -> protocol.Direction:
     metric = catalog.METRICS.get(name)
     fitting = ", ".join(m.name for m in catalog.METRICS.values() if task in m.tasks)
     if metric is None:
@@ -174,7 +174,7 @@ def _check_stratify(validation: protocol.Validation, task: protocol.Task) -> Non
         )
 
 
-def _baselines(objective: protocol.TrainObjective, task: protocol.Task) -> tuple[str, ...]:
+def _baselines(objective: protocol.TrainObjective, task: protocol.StudyTask) -> tuple[str, ...]:
     if not objective.baselines:
         return ()
     return tuple(f.name for f in catalog.FAMILIES.values() if f.baseline and task in f.tasks)

@@ -39,14 +39,14 @@ def bundled(name: str) -> Dataset:
     return Dataset(schema, found.data, np.empty((len(target), 0), dtype=np.int64), target)
 
 
-def small(task: protocol.Task, rows: int = 43, seed: int = 0) -> Dataset:
+def small(task: protocol.StudyTask, rows: int = 43, seed: int = 0) -> Dataset:
     """Made-up rows that can be learned, a number that folds do not divide."""
     rng = np.random.default_rng(seed)
     numeric = rng.standard_normal((rows, 5))
     signal = numeric @ rng.standard_normal((5, 3))
-    classes = ["a", "b", "c"] if task == "classification" else []
+    classes = [] if task == "regression" else ["a", "b", "c"]
     schema = protocol.DatasetSchema(
-        task=task,
+        task="classification" if classes else "regression",
         rows=rows,
         columns=[protocol.Column(name=str(at), kind="numeric") for at in range(5)],
         target=["target"],

@@ -9,6 +9,7 @@ import torch
 from hpo_service import catalog, protocol
 from workers import measured, refit, tells
 from workers.data import dataset
+from workers.models import MODELS, NetworkModel
 from workers.training import curve, devices
 from workers.training.groups import Folds, Group, Trial, plan
 from workers.work import Channel, Work
@@ -55,7 +56,9 @@ def _cross_validate(leases: Sequence[protocol.TrialLease], work: Work, channel: 
 
 def _folds(lease: protocol.TrialLease, work: Work) -> Folds:
     objective, data = measured.objective(lease), dataset.read(work.data)
-    task = data.schema.task
+    family = catalog.FAMILIES[objective.model]
+    task = catalog.task_of(family, data.schema.task)
+    model = MODELS[family.name]
     return Folds(
         dataset=data,
         validation=objective.validation,
@@ -63,6 +66,7 @@ def _folds(lease: protocol.TrialLease, work: Work) -> Folds:
         optimised=measured.optimised(objective, task),
         recorded=measured.recorded(objective, task),
         device=torch.device(work.device),
+        layout=model.layout if isinstance(model, NetworkModel) else "columns",
     )
 
 

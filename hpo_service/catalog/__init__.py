@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 
 from hpo_service import errors, protocol
 from hpo_service.catalog.family import Family, Hyperparameters, NetworkHyperparameters
+from hpo_service.catalog.gan import GAN
 from hpo_service.catalog.logistic_regression import LOGISTIC_REGRESSION
 from hpo_service.catalog.metrics import METRICS, Metric
 from hpo_service.catalog.mlp import MLP
@@ -26,6 +27,7 @@ __all__ = [
     "check_space",
     "plain",
     "settings_of",
+    "task_of",
 ]
 
 _When = dict[str, list[protocol.ParamValue]] | None
@@ -34,6 +36,7 @@ FAMILIES: dict[str, Family] = {
     "mlp": MLP,
     "logistic_regression": LOGISTIC_REGRESSION,
     "ridge": RIDGE,
+    "gan": GAN,
 }
 
 
@@ -55,6 +58,11 @@ def settings_of(family: Family, params: Mapping[str, Any]) -> Hyperparameters:
         return family.hyperparameters.model_validate(named)
     except ValidationError as error:
         raise _refusal(family, "params", error.errors()) from None
+
+
+def task_of(family: Family, data: protocol.Task) -> protocol.StudyTask:
+    """What a study of this family on data of this task is to do."""
+    return "generation" if family.tasks == ("generation",) else data
 
 
 def check_space(family: Family, space: Mapping[str, protocol.Distribution]) -> None:

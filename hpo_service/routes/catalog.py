@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from hpo_service import catalog
-from hpo_service.protocol import Direction, Distribution, Model, Task
+from hpo_service.protocol import Direction, Distribution, Model, StudyTask
 from hpo_service.pruners import PRUNERS
 from hpo_service.samplers import SAMPLERS
 
@@ -20,7 +20,7 @@ class FamilyView(Model):
     name: str
     title: str
     description: str
-    tasks: list[Task]
+    tasks: list[StudyTask]
     hyperparameters: JsonSchema
     default_space: dict[str, Distribution]
 
@@ -29,7 +29,7 @@ class MetricView(Model):
     name: str
     title: str
     direction: Direction
-    tasks: list[Task]
+    tasks: list[StudyTask]
 
 
 class PluginView(Model):

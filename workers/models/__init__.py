@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workers.models import logistic_regression, mlp, ridge
+from workers.models import gan, logistic_regression, mlp, ridge
 from workers.models.base import EstimatorModel, Model, NetworkModel
 
 __all__ = ["MODELS", "EstimatorModel", "Model", "NetworkModel"]
@@ -11,4 +11,5 @@ MODELS: dict[str, Model] = {
     "mlp": mlp.MODEL,
     "logistic_regression": logistic_regression.MODEL,
     "ridge": ridge.MODEL,
+    "gan": gan.MODEL,
 }

@@ -43,10 +43,12 @@ class Network(Protocol):
 
     `parameters` and `gradient` are (lanes, numbers): a row holds all of one lane's weights, so an
     optimizer is one formula for all lanes and dropping lanes is one selection. `statistics` are
-    numbers that no gradient moves, such as running means, (lanes, ...). What a lane draws comes
-    from its own generator alone: it computes the same, whatever it is packed with.
+    numbers that no gradient moves, such as running means, (lanes, ...). `rates` (lanes, numbers)
+    are factors of the learning rate, None where it is the same for all of a lane's weights. What a
+    lane draws comes from its own generator alone: it computes the same, whatever it is packed with.
     """
 
+    rates: Tensor | None
     parameters: Tensor
     gradient: Tensor
     statistics: dict[str, Tensor]

@@ -28,6 +28,8 @@ PREDICTED_AT_ONCE = 2**24
 class Mlp:
     """Lanes of one MLP shape; see `base.Network`."""
 
+    rates: Tensor | None = None
+
     def __init__(
         self,
         settings: Sequence[MlpHyperparameters],

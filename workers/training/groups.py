@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from hpo_service import catalog, protocol
-from workers import metrics
+from workers import generation, metrics
 from workers.data.dataset import Dataset
 from workers.data.folds import splits
+from workers.data.layouts import Layout
 from workers.data.parts import Part, Table, split
 from workers.models import MODELS, EstimatorModel, NetworkModel
 from workers.training import seeding
@@ -50,14 +51,24 @@ class Folds:
     recorded: list[str]
     device: torch.device
     dtype: torch.dtype = torch.float32
+    layout: Layout = "columns"
 
     @cached_property
     def parts(self) -> list[Part]:
-        return split(self.dataset, splits(self.dataset, self.validation, self.study_seed))
+        found = splits(self.dataset, self.validation, self.study_seed)
+        return split(self.dataset, found, self.layout)
 
     @cached_property
     def table(self) -> Table:
         return Table.of(self.dataset.schema, self.parts, self.dtype, self.device)
+
+    @cached_property
+    def generations(self) -> list[generation.Generation]:
+        """What generated rows are held against, part by part."""
+        return [
+            generation.Generation(part, self.study_seed + at, self.device)
+            for at, part in enumerate(self.parts)
+        ]
 
     def measure(self, prediction: Tensor, target: Tensor, mask: Tensor) -> dict[str, Tensor]:
         return metrics.measure(self.measured, prediction, target, mask)
@@ -90,16 +101,32 @@ class NetworkGroup:
     def advance(self) -> list[Scores]:
         """Train all lanes for one epoch and score them on their validation rows."""
         losses = self._lanes.epoch()
-        table, copies = self._folds.table, len(self.trials)
-        target = torch.cat([table.valid_target] * copies)
-        mask = torch.cat([table.valid_mask] * copies)
-        found = self._folds.measure(self._lanes.predict(), target, mask)
+        copies = len(self.trials)
+        generates = self.trials[0].family.tasks == ("generation",)
+        found = self._generated() if generates else self._predicted()
         by_trial = {name: values.view(copies, -1).tolist() for name, values in found.items()}
         train = losses.view(copies, -1).tolist()
         return [
             Scores({name: values[at] for name, values in by_trial.items()}, train[at])
             for at in range(copies)
         ]
+
+    def _predicted(self) -> dict[str, Tensor]:
+        table, copies = self._folds.table, len(self.trials)
+        target = torch.cat([table.valid_target] * copies)
+        mask = torch.cat([table.valid_mask] * copies)
+        return self._folds.measure(self._lanes.predict(), target, mask)
+
+    def _generated(self) -> dict[str, Tensor]:
+        parts = range(len(self._folds.parts))
+        seeds = [
+            [trial.lease.seed, *divmod(part, self._folds.validation.folds)]
+            for trial in self.trials
+            for part in parts
+        ]
+        network, against = self._lanes.network, self._folds.generations * len(self.trials)
+        assert isinstance(network, generation.Generator)
+        return generation.measure(network, against, seeds, self._folds.measured)
 
     def keep(self, trials: Sequence[Trial]) -> None:
         """Go on with these trials only: the lanes of the others leave the pass."""

@@ -50,9 +50,15 @@ class Lanes:
             table.outputs,
             table.train_inputs.dtype,
             table.train_inputs.device,
+            table.dims,
+            table.symbols,
+            table.per_step,
+            table.blocks,
         )
         self.network = model.build(settings, [lane.rng for lane in lanes], shape)
-        self._optimizer = OPTIMIZERS[settings[0].optimizer](settings, self.network.parameters)
+        self._optimizer = OPTIMIZERS[settings[0].optimizer](
+            settings, self.network.parameters, self.network.rates
+        )
         self._batch_size = int(settings[0].batch_size)
         self._inputs: dict[int, Tensor] = {}
 

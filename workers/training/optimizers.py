@@ -17,14 +17,24 @@ EPSILON = 1e-8
 
 
 class Optimizer:
-    """Base: what the lanes' settings say, the state by name, weight decay, idle lanes."""
+    """Base: what the lanes' settings say, the state by name, weight decay, idle lanes.
+
+    `rates` (lanes, numbers) multiplies the learning rate number by number, for networks whose
+    parts learn at different speeds.
+    """
 
     state_names: tuple[str, ...] = ()
 
-    def __init__(self, settings: Sequence[NetworkHyperparameters], parameters: Tensor) -> None:
+    def __init__(
+        self,
+        settings: Sequence[NetworkHyperparameters],
+        parameters: Tensor,
+        rates: Tensor | None = None,
+    ) -> None:
         def column(values: list[float]) -> Tensor:
             return parameters.new_tensor(values).unsqueeze(1)
 
+        self.rates = rates
         self.lr = column([s.learning_rate for s in settings])
         self.momentum = column([s.momentum for s in settings])
         self.weight_decay = column([s.weight_decay for s in settings])
@@ -49,6 +59,12 @@ class Optimizer:
         """One step of the rule."""
         raise NotImplementedError
 
+    def subtract(self, parameters: Tensor, direction: Tensor, rate: Tensor) -> None:
+        """Take `rate` (lanes, 1) times `direction` off, faster or slower by number."""
+        if self.rates is not None:
+            direction = torch.mul(direction, self.rates, out=self.scratch)
+        parameters.addcmul_(direction, rate, value=-1)
+
     def keep(self, lanes: Sequence[int]) -> None:
         """Go on with these lanes only."""
         at = list(lanes)
@@ -56,6 +72,8 @@ class Optimizer:
         self.weight_decay, self.steps = self.weight_decay[at], self.steps[at]
         self.state = {name: tensor[at] for name, tensor in self.state.items()}
         self.scratch = self.scratch[at]
+        if self.rates is not None:
+            self.rates = self.rates[at]
 
 
 class Sgd(Optimizer):
@@ -66,7 +84,7 @@ class Sgd(Optimizer):
     def move(self, parameters: Tensor, gradient: Tensor) -> None:
         velocity = self.state["velocity"]
         torch.addcmul(gradient, velocity, self.momentum, out=velocity)
-        parameters.addcmul_(velocity, self.lr, value=-1)
+        self.subtract(parameters, velocity, self.lr)
 
 
 class Adam(Optimizer):
@@ -83,7 +101,7 @@ class Adam(Optimizer):
         root = (1 - self.beta2**self.steps).sqrt_()
         rate = self.lr * (root / (1 - self.beta1**self.steps)).to(self.lr.dtype)
         divisor = torch.sqrt(square, out=self.scratch).add_((EPSILON * root).to(self.lr.dtype))
-        parameters.addcmul_(torch.div(mean, divisor, out=divisor), rate, value=-1)
+        self.subtract(parameters, torch.div(mean, divisor, out=divisor), rate)
 
 
 class RmsProp(Optimizer):
@@ -98,7 +116,7 @@ class RmsProp(Optimizer):
         divisor = torch.sqrt(square, out=self.scratch).add_(EPSILON)
         scaled = torch.div(gradient, divisor, out=divisor)
         torch.addcmul(scaled, velocity, self.momentum, out=velocity)
-        parameters.addcmul_(velocity, self.lr, value=-1)
+        self.subtract(parameters, velocity, self.lr)
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": Sgd, "adam": Adam, "rmsprop": RmsProp}
