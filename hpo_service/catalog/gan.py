@@ -9,6 +9,7 @@ from pydantic import Field
 from hpo_service.catalog.activations import Activation
 from hpo_service.catalog.family import Family, NetworkHyperparameters
 from hpo_service.catalog.initializations import Initialization
+from hpo_service.catalog.optimizers import Optimizer
 from hpo_service.protocol import Choice, FloatRange, IntRange
 
 MAX_DEPTH = 10
@@ -34,7 +35,7 @@ class GanHyperparameters(NetworkHyperparameters):
     discriminator_rate: Annotated[
         float,
         Field(ge=0.01, le=100, description="The discriminator's step size, in generator's."),
-    ] = 1.0
+    ] = 2.0
     noise: Annotated[
         int, Field(ge=1, le=1024, description="Random numbers that a row is made from.")
     ] = 16
@@ -55,7 +56,7 @@ class GanHyperparameters(NetworkHyperparameters):
             description="Weight of the discriminator's squared slope at real rows (R1, Mescheder "
             "et al. 2018); 0: none.",
         ),
-    ] = 1.0
+    ] = 3.0
     average: Annotated[
         float,
         Field(
@@ -64,10 +65,17 @@ class GanHyperparameters(NetworkHyperparameters):
             description="Rows are made by a moving average of the generator's weights, which "
             "keeps this share of itself at each step; 0: by the newest weights.",
         ),
-    ] = 0.0
+    ] = 0.999
     initialization: Annotated[
         Initialization, Field(description="Of the weights; biases start at zero.")
     ] = "he_uniform"
+    # Momentum, Adam's too, makes adversaries circle: with it the distances were worse.
+    optimizer: Annotated[
+        Optimizer, Field(description="The rule that turns gradients to steps.")
+    ] = "rmsprop"
+    momentum: Annotated[
+        float, Field(ge=0, lt=1, description="Of sgd and rmsprop; the adams have their own.")
+    ] = 0.0
     epochs: Annotated[
         int, Field(ge=1, le=100_000, description="Passes over the training rows, at most.")
     ] = 200
@@ -84,17 +92,16 @@ GAN = Family(
     kinds=("table", "image"),
     default_space={
         "generator_layers": IntRange(type="int", low=1, high=3),
-        "generator_units": IntRange(type="int", low=32, high=256, log=True),
+        "generator_units": IntRange(type="int", low=64, high=256, log=True),
         "discriminator_layers": IntRange(type="int", low=1, high=3),
-        "discriminator_units": IntRange(type="int", low=32, high=256, log=True),
-        "learning_rate": FloatRange(type="float", low=1e-4, high=1e-2, log=True),
-        "discriminator_rate": FloatRange(type="float", low=0.3, high=10.0, log=True),
+        "discriminator_units": IntRange(type="int", low=64, high=256, log=True),
+        "learning_rate": FloatRange(type="float", low=2e-4, high=3e-3, log=True),
+        "discriminator_rate": FloatRange(type="float", low=0.5, high=8.0, log=True),
         "noise": IntRange(type="int", low=4, high=64, log=True),
         "loss": Choice(type="categorical", choices=["standard", "hinge"]),
         "activation": Choice(type="categorical", choices=["leaky_relu", "swish", "tanh"]),
-        "dropout": FloatRange(type="float", low=0.0, high=0.5),
-        "gradient_penalty": FloatRange(type="float", low=1e-2, high=10.0, log=True),
-        "average": Choice(type="categorical", choices=[0.0, 0.99, 0.999]),
+        "gradient_penalty": FloatRange(type="float", low=0.1, high=10.0, log=True),
+        "average": Choice(type="categorical", choices=[0.99, 0.999]),
         "batch_size": Choice(type="categorical", choices=[32, 64, 128]),
     },
 )

@@ -28,6 +28,9 @@ FAST: dict[str, Any] = {
     "discriminator_units": 10,
     "batch_size": 16,
     "noise": 5,
+    "average": 0.0,
+    "optimizer": "adam",
+    "gradient_penalty": 1.0,
     "epochs": 3,
 }
 
