@@ -54,7 +54,7 @@ def _plan_train(
     prepared = datasets.prepare(
         session, blobs, objective.dataset, objective.holdout, objective.validation
     )
-    task = prepared.schema.task
+    task = catalog.task_of(family, prepared.schema.task)
     _check_fits(family, objective.dataset, prepared.schema)
     searched = _search_space(spec, objective, family)
     metrics = objective.metrics or [_default_metric(task)]
@@ -68,7 +68,7 @@ def _plan_train(
         directions=directions,
         search_sha256=prepared.search_sha256,
         holdout_sha256=prepared.holdout_sha256,
-        baselines=_baselines(objective, prepared.schema),
+        baselines=() if task == "generation" else _baselines(objective, prepared.schema),
     )
 
 
@@ -93,11 +93,13 @@ def _check_fits(family: Family, dataset: str, schema: protocol.DatasetSchema) ->
 
 def _misfit(family: Family, schema: protocol.DatasetSchema) -> tuple[str, str] | None:
     """What the family does and what the data is, where that is not the same."""
-    if schema.task not in family.tasks:
+    if catalog.task_of(family, schema.task) not in family.tasks:
         return " and ".join(family.tasks), schema.task
     if schema.kind not in family.kinds:
         return f"data of kind {' and '.join(family.kinds)}", schema.kind
-    if schema.per_step and not family.per_step:
+    # What makes rows leaves the target aside.
+    generates = catalog.task_of(family, schema.task) == "generation"
+    if schema.per_step and not family.per_step and not generates:
         return f"one {schema.task} per row", f"a {schema.task} of every step"
     return None
 
@@ -165,11 +167,11 @@ def _settle_conditions(given: Space, fixed: Params, family: Family, *, refuse: b
     return settled
 
 
-def _default_metric(task: protocol.Task) -> str:
+def _default_metric(task: protocol.StudyTask) -> str:
     return next(m.name for m in catalog.METRICS.values() if m.default and task in m.tasks)
 
 
-def _metric(field: str, name: str, task: protocol.Task) -> protocol.Direction:
+def _metric(field: str, name: str, task: protocol.StudyTask) -> protocol.Direction:
     metric = catalog.METRICS.get(name)
     fitting = ", ".join(m.name for m in catalog.METRICS.values() if task in m.tasks)
     if metric is None:

@@ -31,6 +31,8 @@ TrialState = Literal["waiting", "running", "complete", "pruned", "fail", "cancel
 TrialKind = Literal["search", "baseline", "confirm", "final"]
 Direction = Literal["minimize", "maximize"]
 Task = Literal["classification", "regression"]
+# A data set never asks for generation: its target is left aside.
+StudyTask = Literal["classification", "regression", "generation"]
 DataKind = Literal["table", "image", "sequence", "symbols"]
 ValidationMethod = Literal["k_fold", "time_series"]
 Action = Literal["continue", "prune", "stop", "lost"]

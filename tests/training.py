@@ -49,7 +49,7 @@ SYMBOLS = ["a", "b", "c", "d"]
 
 
 def small(
-    task: protocol.Task, rows: int = 43, seed: int = 0, kind: protocol.DataKind = "table"
+    task: protocol.StudyTask, rows: int = 43, seed: int = 0, kind: protocol.DataKind = "table"
 ) -> Dataset:
     """Made-up rows that can be learned, a number that folds do not divide.
 
@@ -70,9 +70,9 @@ def small(
         signal = np.stack([(codes == symbol).sum(1) for symbol in range(3)], 1)
         codes[np.arange(width) >= rng.integers(3, 7, rows)[:, None]] = -1
         numeric = np.empty((rows, 0))
-    classes = ["a", "b", "c"] if task == "classification" else []
+    classes = [] if task == "regression" else ["a", "b", "c"]
     schema = protocol.DatasetSchema(
-        task=task,
+        task="classification" if classes else "regression",
         rows=rows,
         columns=[protocol.Column(name=str(at), kind="numeric") for at in range(numeric.shape[1])],
         target=["target"],
@@ -84,7 +84,7 @@ def small(
     return Dataset(schema, numeric, codes, target)
 
 
-def small_for(family: catalog.Family, task: protocol.Task, rows: int = 43) -> Dataset:
+def small_for(family: catalog.Family, task: protocol.StudyTask, rows: int = 43) -> Dataset:
     """Rows of the first kind that the family is for."""
     return small(task, rows, kind=family.kinds[0])
 

@@ -13,14 +13,14 @@ def objective(lease: protocol.TrialLease) -> protocol.TrainObjective:
     raise ValueError("the lease is of an external study: there is nothing to train")
 
 
-def optimised(objective: protocol.TrainObjective, task: protocol.Task) -> list[str]:
+def optimised(objective: protocol.TrainObjective, task: protocol.StudyTask) -> list[str]:
     """Metrics that the study optimises, in order; unset: the task's default."""
     return objective.metrics or [
         metric.name for metric in METRICS.values() if metric.default and task in metric.tasks
     ]
 
 
-def recorded(objective: protocol.TrainObjective, task: protocol.Task) -> list[str]:
+def recorded(objective: protocol.TrainObjective, task: protocol.StudyTask) -> list[str]:
     """Metrics that are measured only."""
     known = optimised(objective, task)
     return [name for name in dict.fromkeys(objective.record) if name not in known]

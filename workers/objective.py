@@ -175,7 +175,7 @@ class _CrossValidation:
 
 def _folds(lease: protocol.TrialLease, work: Work) -> Folds:
     objective, data = measured.objective(lease), dataset.read(work.data)
-    task = data.schema.task
+    task = catalog.task_of(catalog.FAMILIES[objective.model], data.schema.task)
     return Folds(
         dataset=data,
         validation=objective.validation,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +13,13 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from hpo_service import catalog, protocol
-from workers import estimates, measured
+from workers import estimates, generation, measured, samples
 from workers.data import dataset, parts
 from workers.data.dataset import Dataset
 from workers.data.layouts import Layout
-from workers.models import MODELS, NetworkModel
+from workers.models import MODELS, NetworkModel, text
 from workers.models.base import Arrays
-from workers.training import refitting
+from workers.training import refitting, seeding
 from workers.work import Channel, Work
 
 WINNER = "winner"
@@ -27,13 +28,15 @@ WINNER = "winner"
 @dataclass(frozen=True)
 class Refitted:
     """A model fitted on all search rows: its arrays, its preprocessing, and what it says of the
-    held-out rows, (rows, outputs); with a class for each step, of the steps that have one.
+    held-out rows, (rows, outputs); with a class for each step, of the steps that have one. A
+    generator says nothing of rows but makes some.
     """
 
     arrays: dict[str, NDArray[Any]]
     part: parts.Part
     prediction: NDArray[np.float64]
     target: NDArray[Any]
+    generator: generation.Generator | None = None
 
 
 def run(lease: protocol.TrialLease, work: Work, channel: Channel) -> protocol.Tell:
@@ -41,18 +44,31 @@ def run(lease: protocol.TrialLease, work: Work, channel: Channel) -> protocol.Te
     data = dataset.read(work.data)
     held_out = dataset.read(work.holdout) if work.holdout else None
     objective = measured.objective(lease)
-    optimised = measured.optimised(objective, data.schema.task)
-    names = optimised + measured.recorded(objective, data.schema.task)
+    task = catalog.task_of(catalog.FAMILIES[objective.model], data.schema.task)
+    optimised = measured.optimised(objective, task)
+    names = optimised + measured.recorded(objective, task)
     found: list[protocol.Estimate] = []
+    beside: dict[str, float] = {}
     for setting in lease.refits:
         fitted = _fit(setting, data, held_out, torch.device(work.device))
         if setting.name == WINNER:
             _store(setting, data, fitted, lease.lease_id, channel)
         if held_out is not None:
-            prediction = torch.from_numpy(fitted.prediction)
-            target = torch.from_numpy(fitted.target)
-            found += estimates.estimates(setting.name, names, prediction, target)
-    return _tell(lease, optimised, found, held_out is not None)
+            scores, more = _scores(setting, fitted, lease.study_seed, names)
+            found, beside = found + scores, beside | more
+    return _tell(lease, optimised, found, beside, held_out is not None)
+
+
+def _scores(
+    setting: protocol.ModelSetting, fitted: Refitted, study_seed: int, names: list[str]
+) -> tuple[list[protocol.Estimate], dict[str, float]]:
+    """The held-out scores, and what was measured beside them."""
+    if fitted.generator is not None:
+        held = generation.Generation(fitted.part, study_seed)
+        return generation.estimates(setting.name, fitted.generator, held, setting.seed, names)
+    prediction = torch.from_numpy(fitted.prediction)
+    target = torch.from_numpy(fitted.target)
+    return estimates.estimates(setting.name, names, prediction, target), {}
 
 
 def _fit(
@@ -64,7 +80,10 @@ def _fit(
     if isinstance(model, NetworkModel):
         table = parts.Table.of(data.schema, [part], torch.float32, device)
         networks = refitting.fit(model, settings, setting, table)
-        return Refitted(_named(networks.arrays), part, *_steps(table, networks.prediction))
+        named = _named(networks.arrays)
+        if networks.generator is not None:
+            return Refitted(named, part, np.empty((0, 0)), np.empty(0), networks.generator)
+        return Refitted(named, part, *_steps(table, networks.prediction))
     fitted = model.fit(settings, part.train_inputs, part.train_target, data.outputs)
     empty = np.empty((0, data.outputs))
     prediction = fitted.predict(part.valid_inputs) if len(part.valid_inputs) else empty
@@ -118,9 +137,25 @@ def _store(
     }
     metadata = {"model": json.dumps(described)}
     channel.artifact(lease_id, "model", save(_contiguous(arrays), metadata=metadata))
+    for name, content in _shown(setting, data, fitted):
+        channel.artifact(lease_id, name, content)
     if len(fitted.prediction):
         predictions = {"prediction": fitted.prediction, "target": fitted.target}
         channel.artifact(lease_id, "predictions", save(_contiguous(predictions)))
+
+
+def _shown(
+    setting: protocol.ModelSetting, data: Dataset, fitted: Refitted
+) -> Iterator[tuple[str, bytes]]:
+    """What a person can look at: rows that a generator made, a text that a network continued."""
+    rng = seeding.generator(setting.seed, 0, 0, restart=1)
+    if fitted.generator is not None:
+        made = fitted.generator.generate(samples.count(data.schema), rng, 0).double().cpu().numpy()
+        yield samples.samples(made, fitted.part, data.schema)
+    if text.continues(setting.model, data.schema):
+        settings = catalog.settings_of(catalog.FAMILIES[setting.model], setting.params)
+        told = text.sample(fitted.arrays, settings, data.schema, data.categorical[0], rng)
+        yield "continuation.txt", told.encode()
 
 
 def _contiguous(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -132,6 +167,7 @@ def _tell(
     lease: protocol.TrialLease,
     optimised: list[str],
     found: list[protocol.Estimate],
+    beside: dict[str, float],
     scored: bool,
 ) -> protocol.Tell:
     winner = next(setting for setting in lease.refits if setting.name == WINNER)
@@ -142,5 +178,9 @@ def _tell(
             raise ArithmeticError("the refitted winner's held-out score is not a finite number")
         values = [by_metric[name] for name in optimised]
     return protocol.Tell(
-        state="complete", values=list(values), epoch=winner.epochs, estimates=found
+        state="complete",
+        values=list(values),
+        epoch=winner.epochs,
+        estimates=found,
+        metrics=dict(beside),
     )

@@ -13,6 +13,7 @@ from hpo_service import errors, protocol
 from hpo_service.catalog.capsnet import CAPSNET
 from hpo_service.catalog.cnn import CNN
 from hpo_service.catalog.family import Family, Hyperparameters, NetworkHyperparameters
+from hpo_service.catalog.gan import GAN
 from hpo_service.catalog.logistic_regression import LOGISTIC_REGRESSION
 from hpo_service.catalog.metrics import METRICS, Metric
 from hpo_service.catalog.mlp import MLP
@@ -30,6 +31,7 @@ __all__ = [
     "check_space",
     "plain",
     "settings_of",
+    "task_of",
 ]
 
 _When = dict[str, list[protocol.ParamValue]] | None
@@ -40,6 +42,7 @@ FAMILIES: dict[str, Family] = {
     "cnn": CNN,
     "rnn": RNN,
     "capsnet": CAPSNET,
+    "gan": GAN,
     "logistic_regression": LOGISTIC_REGRESSION,
     "ridge": RIDGE,
 }
@@ -63,6 +66,11 @@ def settings_of(family: Family, params: Mapping[str, Any]) -> Hyperparameters:
         return family.hyperparameters.model_validate(named)
     except ValidationError as error:
         raise _refusal(family, "params", error.errors()) from None
+
+
+def task_of(family: Family, data: protocol.Task) -> protocol.StudyTask:
+    """What a study of this family on data of this task is to do."""
+    return "generation" if family.tasks == ("generation",) else data
 
 
 def check_space(family: Family, space: Mapping[str, protocol.Distribution]) -> None:

@@ -122,7 +122,7 @@ class Family:
     name: str
     title: str
     description: str
-    tasks: tuple[protocol.Task, ...]
+    tasks: tuple[protocol.StudyTask, ...]
     hyperparameters: type[Hyperparameters]
     default_space: dict[str, protocol.Distribution]
     network: bool

@@ -1,4 +1,4 @@
-"""The metrics by name; `workers.metrics` has one function for each."""
+"""The metrics by name; `workers.metrics` has a function for each, or `workers.generation`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from hpo_service import protocol
 
 CLASSIFICATION: tuple[protocol.Task, ...] = ("classification",)
 REGRESSION: tuple[protocol.Task, ...] = ("regression",)
+GENERATION: tuple[protocol.StudyTask, ...] = ("generation",)
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Metric:
     name: str
     title: str
     direction: protocol.Direction
-    tasks: tuple[protocol.Task, ...]
+    tasks: tuple[protocol.StudyTask, ...]
     default: bool = False
 
 
@@ -32,4 +33,6 @@ METRICS: dict[str, Metric] = {
     "r2": Metric("r2", "R²", "maximize", REGRESSION, default=True),
     "rmse": Metric("rmse", "Root mean squared error", "minimize", REGRESSION),
     "mae": Metric("mae", "Mean absolute error", "minimize", REGRESSION),
+    "mmd": Metric("mmd", "Kernel distance (MMD²)", "minimize", GENERATION, default=True),
+    "two_sample": Metric("two_sample", "Two-sample test", "minimize", GENERATION),
 }

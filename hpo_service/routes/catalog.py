@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from hpo_service import catalog
-from hpo_service.protocol import DataKind, Direction, Distribution, Model, Task
+from hpo_service.protocol import DataKind, Direction, Distribution, Model, StudyTask
 from hpo_service.pruners import PRUNERS
 from hpo_service.samplers import SAMPLERS
 
@@ -20,7 +20,7 @@ class FamilyView(Model):
     name: str
     title: str
     description: str
-    tasks: list[Task]
+    tasks: list[StudyTask]
     kinds: list[DataKind]
     per_step: bool
     hyperparameters: JsonSchema
@@ -31,7 +31,7 @@ class MetricView(Model):
     name: str
     title: str
     direction: Direction
-    tasks: list[Task]
+    tasks: list[StudyTask]
 
 
 class PluginView(Model):

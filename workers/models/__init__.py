@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workers.models import capsnet, cnn, logistic_regression, mlp, perceptron, ridge, rnn
+from workers.models import capsnet, cnn, gan, logistic_regression, mlp, perceptron, ridge, rnn
 from workers.models.base import EstimatorModel, Model, NetworkModel
 
 __all__ = ["MODELS", "EstimatorModel", "Model", "NetworkModel"]
@@ -13,6 +13,7 @@ MODELS: dict[str, Model] = {
     "cnn": cnn.MODEL,
     "rnn": rnn.MODEL,
     "capsnet": capsnet.MODEL,
+    "gan": gan.MODEL,
     "logistic_regression": logistic_regression.MODEL,
     "ridge": ridge.MODEL,
 }

@@ -48,6 +48,7 @@ class Network(Protocol):
     draws comes from its own generator alone: it computes the same, whatever it is packed with.
     """
 
+    rates: Tensor | None
     parameters: Tensor
     gradient: Tensor
     sizes: Tensor

@@ -73,6 +73,8 @@ class Mlp:
     They agree in `embedding`, and where there is a normalization in that and their widths.
     """
 
+    rates: Tensor | None = None
+
     def __init__(
         self, settings: Sequence[Any], rngs: Sequence[np.random.Generator], shape: Shape
     ) -> None:

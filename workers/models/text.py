@@ -3,15 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.special import softmax
 
+from hpo_service import protocol
 from hpo_service.catalog.rnn import RnnHyperparameters
+from workers.data.dataset import Codes
 from workers.data.layouts import SPECIAL
 from workers.models.base import Arrays, Shape
 from workers.models.rnn import Rnn
+
+PROMPT, WRITTEN = 16, 400  # symbols of a sample
+
+
+def continues(family: str, schema: protocol.DatasetSchema) -> bool:
+    """Whether a network of the family tells the next symbol of this data."""
+    return family == "rnn" and schema.per_step and schema.classes == schema.symbols
+
+
+def sample(
+    arrays: Arrays,
+    settings: Any,
+    schema: protocol.DatasetSchema,
+    row: Codes,
+    rng: np.random.Generator,
+) -> str:
+    """The beginning of a row of the data, and how a network goes on with it.
+
+    Of an ensemble the first network writes.
+    """
+    first = "networks.0."
+    own = {n.removeprefix(first): a for n, a in arrays.items() if n.startswith(first)} or arrays
+    prompt = row[row >= 0][:PROMPT].tolist()
+    steps = (schema.shape or [PROMPT])[0]
+    found = continuation(own, settings, schema.symbols, prompt, WRITTEN, rng, context=steps)
+    between = "" if all(len(symbol) == 1 for symbol in schema.symbols) else " "
+    return between.join([*(schema.symbols[code] for code in prompt), *found])
 
 
 def continuation(

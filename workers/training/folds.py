@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hpo_service import protocol
-from workers import metrics
+from workers import generation, metrics
 from workers.data.dataset import Dataset
 from workers.data.folds import splits
 from workers.data.layouts import Layout
@@ -34,6 +34,7 @@ class Folds:
     dtype: torch.dtype = torch.float32
     _parts: dict[Key, list[Part]] = field(default_factory=dict)
     _tables: dict[Key, Table] = field(default_factory=dict)
+    _generations: list[generation.Generation] = field(default_factory=list)
 
     def parts(self, layout: Layout, inner: bool) -> list[Part]:
         """The parts in the order (repeat, fold)."""
@@ -50,6 +51,15 @@ class Folds:
             parts = self.parts(layout, inner)
             self._tables[key] = Table.of(self.dataset.schema, parts, self.dtype, self.device)
         return self._tables[key]
+
+    @property
+    def generations(self) -> list[generation.Generation]:
+        """What generated rows are held against, part by part; made when first asked for."""
+        if not self._generations:
+            for at, part in enumerate(self.parts("structured", inner=False)):
+                made = generation.Generation(part, self.study_seed + at, self.device)
+                self._generations.append(made)
+        return self._generations
 
     def counts(self, family: str, inner: bool) -> list[int]:
         """Training rows of each part, as the family sees them."""

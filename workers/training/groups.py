@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from workers import generation
 from workers.data.parts import Part
 from workers.models import MODELS, EstimatorModel, NetworkModel
 from workers.training import kernels, seeding
@@ -169,6 +170,9 @@ class NetworkGroup:
         return found
 
     def _score(self, each: Pass, which: Scored, names: list[str], found: Found) -> None:
+        if isinstance(each.lanes.network, generation.Generator):
+            found.scores[which] |= self._generated(each, each.lanes.network, names)
+            return
         prediction = each.lanes.predict(which)
         ensembles = {t for t, trial in enumerate(self.trials) if trial.ensemble}
         plain = [at for at, seat in enumerate(each.seats) if seat.trial not in ensembles]
@@ -180,6 +184,19 @@ class NetworkGroup:
         for at, seat in enumerate(each.seats):
             if seat.trial in ensembles:
                 self._add(seat, prediction[at], which, names, scores)
+
+    def _generated(
+        self, each: Pass, network: generation.Generator, names: list[str]
+    ) -> dict[Seat, dict[str, float]]:
+        """How near the rows that each lane makes are to those it was not shown."""
+        against = [self._folds.generations[seat.part] for seat in each.seats]
+        seeds = [
+            [self.trials[s.trial].lease.seed, *divmod(s.part, self._folds.validation.folds)]
+            for s in each.seats
+        ]
+        found = generation.measure(network, against, seeds, names)
+        values = {name: tensor.tolist() for name, tensor in found.items()}
+        return {s: {n: v[at] for n, v in values.items()} for at, s in enumerate(each.seats)}
 
     def _add(
         self,

@@ -180,8 +180,8 @@ class _Trial:
         rngs = [np.random.Generator(np.random.SFC64(lane)) for lane in range(lanes)]
         self._lanes, self._device = lanes, shape.device
         self._network = model.build([settings] * lanes, rngs, shape)
-        rates = getattr(self._network, "rates", None)
-        self._optimizer = optimizer([settings] * lanes, self._network.parameters, rates)
+        network = self._network
+        self._optimizer = optimizer([settings] * lanes, network.parameters, network.rates)
         self._inputs, self._target = _made_up(shape, lanes)
 
     def seconds(self) -> float:

@@ -62,8 +62,7 @@ class Lanes:
         self._lanes, self._table = list(lanes), table
         settings = [lane.settings for lane in lanes]
         self.network = model.build(settings, [lane.rng for lane in lanes], shape_of(table))
-        rates = getattr(self.network, "rates", None)
-        self._optimizer = optimizer(settings, self.network.parameters, rates)
+        self._optimizer = optimizer(settings, self.network.parameters, self.network.rates)
         self._penalties = penalties(settings, self.network.sizes)
         self._batch_size = int(settings[0].batch_size)
         self._balance = _balance(self._lanes, table)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from hpo_service import protocol
+from workers import generation
 from workers.data.parts import Table
 from workers.models.base import Arrays, NetworkModel
 from workers.training import seeding
@@ -20,10 +21,13 @@ from workers.training.trial import rate_factor, steps_left
 
 @dataclass(frozen=True)
 class Networks:
-    """The networks to keep, by their arrays, and their (mean) prediction of the scoring rows."""
+    """The networks to keep, by their arrays, and their (mean) prediction of the scoring rows; or
+    the one that makes rows.
+    """
 
     arrays: list[Arrays]
     prediction: NDArray[np.float64]
+    generator: generation.Generator | None = None
 
 
 def fit(
@@ -42,6 +46,9 @@ def fit(
         lanes.scale([_factor(settings, setting, epoch)] * restarts)
         losses = lanes.epoch([steps_left(settings, epoch, table.counts[0])] * restarts)
     kept = [int(losses.argmin())] if settings.restart_score == "best" else list(range(restarts))
+    if isinstance(lanes.network, generation.Generator):
+        lanes.keep(kept[:1])
+        return Networks([lanes.arrays(0)], np.empty((0, 0)), lanes.network)
     return Networks([lanes.arrays(lane) for lane in kept], _predict(lanes, kept, table))
 
 
