@@ -138,6 +138,10 @@ def _search_space(
 
 def _check_fixed(family: Family, params: Params) -> None:
     """The catalog names `params.epochs`; in a study that stands below `objective`."""
+    for name in params:
+        if catalog.plain(name) != name:
+            message = f"only a range has a label: fix {catalog.plain(name)!r}"
+            raise errors.invalid(f"objective.params.{name}", message)
     try:
         catalog.settings_of(family, params)
     except errors.InvalidRequest as error:

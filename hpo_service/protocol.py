@@ -344,6 +344,10 @@ class Trial(Model):
     lost: int
     worker: str | None
     model: str | None = None
+    notes: Annotated[
+        dict[str, JsonValue],
+        Field(description="What the newest attempt noted, such as the kernel that ran."),
+    ] = {}
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None

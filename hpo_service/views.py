@@ -64,18 +64,19 @@ def _folds_at(curve: list[Report], epoch: int | None) -> list[list[float | None]
 
 
 def many_trials(session: Session, rows: Sequence[Trial]) -> list[protocol.Trial]:
-    workers = {
-        a.trial_id: a.worker
+    # The newest attempt of each: later ones come last.
+    attempts = {
+        a.trial_id: a
         for a in session.scalars(
             select(Attempt)
             .where(Attempt.trial_id.in_([r.id for r in rows]))
             .order_by(Attempt.attempt)
         )
     }
-    return [trial(row, workers.get(row.id)) for row in rows]
+    return [trial(row, attempts.get(row.id)) for row in rows]
 
 
-def trial(row: Trial, worker: str | None = None) -> protocol.Trial:
+def trial(row: Trial, attempt: Attempt | None = None) -> protocol.Trial:
     error = None
     if row.error_reason is not None:
         error = protocol.TrialError(
@@ -93,7 +94,8 @@ def trial(row: Trial, worker: str | None = None) -> protocol.Trial:
         error=error,
         attempts=row.attempt,
         lost=row.lost,
-        worker=worker,
+        worker=attempt.worker if attempt else None,
+        notes=(attempt.notes or {}) if attempt else {},
         model=row.model,
         created_at=row.created_at,
         started_at=row.started_at,

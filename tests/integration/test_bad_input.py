@@ -44,6 +44,11 @@ SPECS: list[tuple[dict[str, Any], str]] = [
     (changed("objective.params", {"epochs": "5"}), "objective.params.epochs"),
     (changed("objective.params", {"epochs": True}), "objective.params.epochs"),
     (changed("objective.params", {"learning_rate": 0.1}), "search_space.learning_rate"),
+    (changed("objective.params", {"dropout@x": 0.1}), "objective.params.dropout@x"),
+    (
+        changed("search_space", {"learning_rate@a": RATE["learning_rate"], **RATE}),
+        "search_space.learning_rate",
+    ),
     (changed("objective.holdout", 0.9), "objective.holdout"),
     (changed("objective.holdout", -0.1), "objective.holdout"),
     (changed("objective.validation", {"folds": 1}), "objective.validation.folds"),
