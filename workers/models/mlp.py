@@ -125,7 +125,7 @@ class Mlp:
         widest = max(max(stack.widths, default=0) for stack in self._stacks)
         values = len(inputs) * max(self._ends.inputs, self._ends.outputs, widest)
         rows = max(1, PREDICTED_AT_ONCE // values)
-        with torch.inference_mode():
+        with torch.no_grad():
             found = [self._predict(some) for some in torch.split(inputs, rows, dim=1)]
             return torch.cat(found, dim=1)
 

@@ -225,9 +225,10 @@ class Cost:
 
 # Calls that a layer takes beside its activations, and how often its values are passed over.
 CALLS, VALUES = 6, 8
-# Measured on one thread of a 2.4 GHz server processor with AVX2.
-CPU = Cost(call=4.0, product=0.07, value=0.25)
-# Launches cost more there and products next to nothing: lanes are padded wherever they may be.
+# Of one thread of an AMD EPYC: products are near its peak with the lanes of one trial already.
+CPU = Cost(call=4.0, product=0.03, value=0.25)
+# Assumed, not measured: launches cost more there and products next to nothing, so lanes are padded
+# wherever they may be.
 ACCELERATOR = Cost(call=10.0, product=0.0005, value=0.001)
 
 
