@@ -213,6 +213,16 @@ def test_a_lane_computes_the_same_packed_and_alone(case: str, kind: str) -> None
         )
 
 
+def test_lanes_without_dropout_go_on_when_those_with_it_have_left() -> None:
+    packed, alone = networks(SEQUENCES, [1, 2], {2: {"dropout": 0.5}}), networks(SEQUENCES, [1])
+    packed.keep([0])
+    inputs, target, _ = batch(SEQUENCES, 1)
+    for made in (packed, alone):
+        made.start_epoch([1])
+    losses = [made.learn(0, inputs, target, 1 / 7) for made in (packed, alone)]
+    torch.testing.assert_close(*losses)
+
+
 @pytest.mark.parametrize("lanes", [1, 2])
 @pytest.mark.parametrize("case", CASES)
 def test_what_stands_after_a_row_s_end_changes_nothing(case: str, lanes: int) -> None:

@@ -64,7 +64,8 @@ class Masks:
         # however large runs of steps.
         self._words = [-(-self._rows * _drawn(sites) // PER_WORD) for sites in self._sites]
         most = max(self._words)
-        self._run = max(1, DRAWN_AT_ONCE // max(1, most * PER_WORD))
+        # Where no lane draws any more, the masks of one step do for all.
+        self._run = max(1, DRAWN_AT_ONCE // (most * PER_WORD)) if most else 1
         self._integers = np.zeros((len(self._sites), self._run, most), dtype=np.int64)
         self._masks = []
         for layer, width in enumerate(self._widths):
@@ -88,6 +89,8 @@ class Masks:
         return found
 
     def _draw(self, step: int) -> None:
+        if not self._runs:
+            return
         for lane, (rng, words) in enumerate(zip(self._rngs, self._words, strict=True)):
             steps = min(self._run, self._steps[lane] - step)
             # A lane without dropout draws nothing: its other draws stay as they are alone.
