@@ -100,6 +100,8 @@ class Masks:
         return found
 
     def _draw(self, step: int) -> None:
+        if not self._runs:
+            return
         for lane, (rng, words) in enumerate(zip(self._rngs, self._words, strict=True)):
             steps = min(self._run, self._steps[lane] - step)
             # A lane without dropout draws nothing: its other draws stay as they are alone.
