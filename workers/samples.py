@@ -17,6 +17,7 @@ Floats = NDArray[np.float64]
 
 TILES = 8  # images in each direction
 PIXELS = 512  # of the picture, about
+LINE = 0.5
 TABLE_ROWS = 200
 
 
@@ -44,7 +45,9 @@ def _picture(rows: Floats, part: Part, schema: protocol.DatasetSchema) -> bytes:
     if schema.shape[0] != 3:
         # Other numbers of channels have no colours: the first one, in grey.
         shown = np.repeat(shown[:, :1], 3, axis=1)
-    height, width = schema.shape[1:]
+    # A line after each image: those that fill their frame would run into each other.
+    shown = np.pad(shown, [(0, 0), (0, 0), (0, 1), (0, 1)], constant_values=LINE)
+    height, width = shown.shape[2:]
     grid = shown.reshape(TILES, TILES, 3, height, width).transpose(0, 3, 1, 4, 2)
     grid = grid.reshape(TILES * height, TILES * width, 3)
     larger = max(1, PIXELS // max(grid.shape))

@@ -200,10 +200,10 @@ def test_images_are_shown_in_their_own_scale(channels: int) -> None:
     found = cut(data, 64)
     name, told = samples.samples(found.valid_inputs, found, schema)
     picture = image.imread(io.BytesIO(told), format="png")
-    larger = samples.PIXELS // 24
+    larger = samples.PIXELS // 32
     assert name == "samples.png"
-    assert picture.shape[:2] == (16 * larger, 24 * larger)
+    assert picture.shape[:2] == (24 * larger, 32 * larger)
     # The tile in the second row and third column is image 10; its last pixel.
-    shown = picture[4 * larger - 1, 9 * larger - 1, :channels]
+    shown = picture[5 * larger - 1, 11 * larger - 1, :channels]
     real = pixels[36 + 10].reshape(channels, 2, 3)[:, 1, 2]
     np.testing.assert_allclose(shown, real / 16, atol=1 / 128)
