@@ -109,8 +109,6 @@ class Masks:
                 self._integers[lane, :steps, :words] = rng.integers(
                     -(2**63), 2**63 - 1, (steps, words), dtype=np.int64, endpoint=True
                 )
-        if not self._runs:
-            return
         integers = torch.from_numpy(self._integers).view(torch.int16).to(self._like.device)
         for run in self._runs:
             run.fill(integers)

@@ -56,12 +56,13 @@ class NetworkGroup:
     """
 
     def __init__(self, trials: Sequence[Trial], folds: Folds, limit: int | None = None) -> None:
-        # Neighbours with one optimizer take their steps in one formula.
-        self.trials = sorted(trials, key=lambda trial: str(trial.settings.optimizer))
         self._folds, self._limit = folds, limit
         first = trials[0]
         model = MODELS[first.family.name]
         assert isinstance(model, NetworkModel)
+        # Neighbours with one optimizer take their steps in one formula.
+        order = model.order or (lambda settings: ())
+        self.trials = sorted(trials, key=lambda t: (t.settings.optimizer, order(t.settings)))
         self._model = model
         self._inner = first.inner
         self._plan = kernels.Plan("batched", 1)
