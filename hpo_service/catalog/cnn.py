@@ -106,21 +106,19 @@ CNN = Family(
     network=True,
     kinds=("image", "sequence"),
     default_space={
-        "hidden_layers": IntRange(type="int", low=1, high=3),
-        "channels": IntRange(type="int", low=8, high=32, log=True),
+        "hidden_layers": IntRange(type="int", low=2, high=3),
+        "channels": IntRange(type="int", low=16, high=40, log=True),
         "channel_growth": Choice(type="categorical", choices=[1.0, 2.0]),
         "kernel": IntRange(type="int", low=3, high=5, step=2),
         "pooling": Choice(type="categorical", choices=["max", "average"]),
-        "activation": Choice(
-            type="categorical", choices=["relu", "leaky_relu", "prelu", "swish", "tanh"]
-        ),
-        "normalization": Choice(type="categorical", choices=["none", "batch", "layer"]),
+        "activation": Choice(type="categorical", choices=["relu", "leaky_relu", "prelu", "swish"]),
+        "normalization": Choice(type="categorical", choices=["batch", "layer"]),
         "dropout": FloatRange(type="float", low=0.0, high=0.4),
         "head": Choice(type="categorical", choices=["dense", "global"]),
         "head_units": IntRange(type="int", low=32, high=128, log=True, when={"head": ["dense"]}),
         "initialization": Choice(
             type="categorical", choices=["he_uniform", "xavier_uniform", "orthogonal"]
         ),
-        **training_space(sgd=(3e-3, 0.3), adaptive=(3e-4, 1e-2), batch_sizes=[32, 64, 128]),
+        **training_space(sgd=(1e-2, 0.3), adaptive=(7e-4, 1e-2), batch_sizes=[32, 64]),
     },
 )
