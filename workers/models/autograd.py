@@ -71,6 +71,7 @@ class AutogradNetwork:
     # Numbers computed for one row, roughly: bounds what a prediction holds at a time.
     values: int
     rates: Tensor | None = None
+    spans: Sequence[int] | None = None
     _masks_now: list[Tensor]
 
     def __init__(

@@ -44,7 +44,8 @@ class Network(Protocol):
     `parameters` and `gradient` are (lanes, numbers): a row holds all of one lane's weights, so an
     optimizer is one formula for all lanes and dropping lanes is one selection. `statistics` are
     numbers that no gradient moves, such as running means, (lanes, ...). `sizes` (lanes, 1) says how
-    many numbers of a row are real; the others are padding, 0 like their gradients. What a lane
+    many numbers of a row are real; the others are padding, 0 like their gradients. `spans` bounds
+    by lane where in a row they stand, None where that is all of it. What a lane
     draws comes from its own generator alone: it computes the same, whatever it is packed with.
     """
 
@@ -53,6 +54,10 @@ class Network(Protocol):
     gradient: Tensor
     sizes: Tensor
     statistics: dict[str, Tensor]
+
+    @property
+    def spans(self) -> Sequence[int] | None:
+        """See above."""
 
     def start_epoch(self, steps: Sequence[int]) -> None:
         """Each lane is about to take its number of steps; the numbers may differ."""

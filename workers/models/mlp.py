@@ -95,6 +95,11 @@ class Mlp:
         self._rngs = list(rngs)
         self._set_masks()
 
+    @property
+    def spans(self) -> list[int]:
+        """Lanes of a stack are padded to each other, not to those of another stack."""
+        return [stack.numbers for stack in self._stacks for _ in stack.designs]
+
     def asked(self, settings: Any) -> Asked:
         """What a lane's settings ask for; for families that are perceptrons too."""
         return asked(settings)

@@ -181,7 +181,9 @@ class _Trial:
         self._lanes, self._device = lanes, shape.device
         self._network = model.build([settings] * lanes, rngs, shape)
         network = self._network
-        self._optimizer = optimizer([settings] * lanes, network.parameters, network.rates)
+        self._optimizer = optimizer(
+            [settings] * lanes, network.parameters, network.rates, network.spans
+        )
         self._inputs, self._target = _made_up(shape, lanes)
 
     def seconds(self) -> float:

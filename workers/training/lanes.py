@@ -62,7 +62,8 @@ class Lanes:
         self._lanes, self._table = list(lanes), table
         settings = [lane.settings for lane in lanes]
         self.network = model.build(settings, [lane.rng for lane in lanes], shape_of(table))
-        self._optimizer = optimizer(settings, self.network.parameters, self.network.rates)
+        network = self.network
+        self._optimizer = optimizer(settings, network.parameters, network.rates, network.spans)
         self._penalties = penalties(settings, self.network.sizes)
         self._batch_size = int(settings[0].batch_size)
         self._balance = _balance(self._lanes, table)
@@ -119,7 +120,7 @@ class Lanes:
         named = {"weights": network.unpack(network.parameters, lane)}
         flat = torch.zeros_like(network.parameters)
         for name, moved in self._optimizer.state_of(lane).items():
-            flat[lane] = moved
+            flat[lane, : len(moved)] = moved
             named[f"optimizer.{name}"] = network.unpack(flat, lane)
         arrays = {f"{of}.{name}": a for of, found in named.items() for name, a in found.items()}
         statistics = {n: t[lane].cpu().numpy().copy() for n, t in network.statistics.items()}
@@ -134,9 +135,9 @@ class Lanes:
         with torch.inference_mode():
             network.pack(_below("weights", state.arrays), network.parameters, lane)
             moved = {}
-            for name in self._optimizer.state_of(lane):
+            for name, numbers in self._optimizer.state_of(lane).items():
                 network.pack(_below(f"optimizer.{name}", state.arrays), flat, lane)
-                moved[name] = flat[lane].clone()
+                moved[name] = flat[lane, : len(numbers)].clone()
             self._optimizer.load(lane, moved, state.steps)
             for name, tensor in network.statistics.items():
                 tensor[lane] = torch.from_numpy(state.arrays[f"statistics.{name}"]).to(tensor)

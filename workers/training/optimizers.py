@@ -204,7 +204,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 
 
 class Mixed:
-    """Lanes with different rules: each run of neighbours with one rule has its own `Optimizer`.
+    """Lanes that differ in rule or span: each run of neighbours alike has its own `Optimizer`.
 
     The rules see views of the parameters, so that nothing is copied; a step costs as many kernels
     as there are runs. Methods as those of `Optimizer`.
@@ -214,15 +214,20 @@ class Mixed:
         self,
         settings: Sequence[NetworkHyperparameters],
         parameters: Tensor,
-        rates: Tensor | None = None,
+        rates: Tensor | None,
+        spans: Sequence[int],
     ) -> None:
         self._rules: list[Optimizer] = []
+        self._spans: list[int] = []
+        lanes = zip(settings, spans, strict=True)
         start = 0
-        for name, run in itertools.groupby(settings, key=lambda s: s.optimizer):
-            alike = list(run)
+        for (name, span), run in itertools.groupby(lanes, key=lambda at: (at[0].optimizer, at[1])):
+            alike = [each for each, _ in run]
             rows = slice(start, start + len(alike))
             own = rates[rows] if rates is not None and len(rates) > 1 else rates
-            self._rules.append(OPTIMIZERS[name](alike, parameters[rows], own))
+            own = None if own is None else own[:, :span]
+            self._rules.append(OPTIMIZERS[name](alike, parameters[rows, :span], own))
+            self._spans.append(span)
             start = rows.stop
 
     def __len__(self) -> int:
@@ -233,20 +238,21 @@ class Mixed:
             rule.scale(factors[rows])
 
     def step(self, parameters: Tensor, gradient: Tensor, idle: Sequence[int] = ()) -> None:
-        for rule, rows in self._runs():
+        for (rule, rows), span in zip(self._runs(), self._spans, strict=True):
             own = [lane - rows.start for lane in idle if rows.start <= lane < rows.stop]
-            rule.step(parameters[rows], gradient[rows], own)
+            rule.step(parameters[rows, :span], gradient[rows, :span], own)
 
     def keep(self, lanes: Sequence[int]) -> None:
         """Go on with these lanes only, in their order now: runs would fall apart in another."""
         assert list(lanes) == sorted(lanes), "lanes are kept in their order"
-        kept = []
-        for rule, rows in self._runs():
+        kept, spans = [], []
+        for (rule, rows), span in zip(self._runs(), self._spans, strict=True):
             own = [lane - rows.start for lane in lanes if rows.start <= lane < rows.stop]
             if own:
                 rule.keep(own)
                 kept.append(rule)
-        self._rules = kept
+                spans.append(span)
+        self._rules, self._spans = kept, spans
 
     def state_of(self, lane: int) -> dict[str, Tensor]:
         rule, at = self._find(lane)
@@ -273,9 +279,19 @@ class Mixed:
 
 
 def optimizer(
-    settings: Sequence[NetworkHyperparameters], parameters: Tensor, rates: Tensor | None = None
+    settings: Sequence[NetworkHyperparameters],
+    parameters: Tensor,
+    rates: Tensor | None = None,
+    spans: Sequence[int] | None = None,
 ) -> Optimizer | Mixed:
-    """The optimizer of lanes with these `NetworkHyperparameters`, one a lane."""
+    """The optimizer of lanes with these settings, one a lane.
+
+    `spans`: how many numbers of its row each lane has, the others being padding that nothing
+    moves; unset: all of them.
+    """
+    whole = parameters.shape[1]
+    spans = spans or [whole] * len(settings)
     names = {s.optimizer for s in settings}
-    made = OPTIMIZERS[names.pop()] if len(names) == 1 else Mixed
-    return made(settings, parameters, rates)
+    if len(names) == 1 and set(spans) == {whole}:
+        return OPTIMIZERS[names.pop()](settings, parameters, rates)
+    return Mixed(settings, parameters, rates, spans)
