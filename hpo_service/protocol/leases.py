@@ -1,0 +1,186 @@
+"""Leases, reports and tells: what workers say."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, JsonValue, field_validator, model_validator
+
+from hpo_service.protocol.base import (
+    MAX_LEASES,
+    Action,
+    Fate,
+    Finite,
+    FixedValue,
+    Int63,
+    Key,
+    LeaseId,
+    Model,
+    Name,
+    ShortText,
+    Step,
+    TrialKind,
+    TrialState,
+    WorkerName,
+)
+from hpo_service.protocol.study import Objective
+from hpo_service.protocol.trials import TrialError
+
+
+class LeaseRequest(Model):
+    """Ask for up to `len(lease_ids)` trials of one study."""
+
+    worker: WorkerName
+    lease_ids: Annotated[list[LeaseId], Field(min_length=1, max_length=MAX_LEASES)]
+    study: Annotated[Name | Int63 | None, Field(description="Name or id; unset: any.")] = None
+    objectives: Annotated[list[Key], Field(min_length=1, max_length=20)] = ["train"]
+
+    @field_validator("lease_ids")
+    @classmethod
+    def _each_id_once(cls, ids: list[str]) -> list[str]:
+        if len(set(ids)) != len(ids):
+            raise ValueError("a lease id is listed twice")
+        return ids
+
+
+class ModelSetting(Model):
+    """A model to refit and score: family, params, epochs e*, randomness, cross-validated values.
+
+    `notes` are those of the attempt that found it, such as when its learning rate dropped.
+    """
+
+    name: str
+    model: str
+    params: dict[str, FixedValue]
+    epochs: int | None
+    seed: int
+    values: list[float]
+    notes: dict[str, JsonValue] = {}
+
+
+class TrialLease(Model):
+    """All a worker needs to run one attempt of one trial.
+
+    `model` is the family to run (none in an external study), `params` all of its fixed and
+    proposed parameters. `seed` is the trial's own randomness, the same in every attempt;
+    `study_seed` shuffles the folds. With a `resume_step` above 0 the artifact `checkpoint` holds
+    the state after that step; an attempt that reports from step 1 on all the same begins anew.
+    For a final lease `refits` names what to fit on the whole search part and to score on the blob
+    `holdout`, readable with this lease alone.
+    """
+
+    lease_id: str
+    study_id: int
+    study: str
+    trial_id: int
+    number: int | None
+    kind: TrialKind
+    attempt: int
+    ttl: float
+    resume_step: int = 0
+    model: str | None = None
+    params: dict[str, FixedValue]
+    seed: int
+    study_seed: int
+    objective: Objective
+    data: str | None = None
+    holdout: str | None = None
+    refits: list[ModelSetting] = []
+
+
+class Leases(Model):
+    leases: list[TrialLease]
+    retry_after: Annotated[
+        float | None, Field(description="Seconds to wait before asking again; null: go on.")
+    ] = None
+
+
+class Report(Model):
+    """A finished step: one mean per optimised metric, `null` where it is not finite."""
+
+    lease_id: LeaseId
+    step: Step
+    values: Annotated[list[Finite | None], Field(min_length=1, max_length=4)]
+    folds: Annotated[
+        list[Annotated[list[Finite | None], Field(max_length=2000)]],
+        Field(max_length=4, description="One list per metric, in the order (repeat, fold)."),
+    ] = []
+    metrics: Annotated[dict[Key, Finite | None], Field(max_length=50)] = {}
+
+
+class Reports(Model):
+    reports: Annotated[list[Report], Field(min_length=1, max_length=5000)]
+
+
+class Decision(Model):
+    """What to do next. `prune` at step k: the trial's value is that of step k."""
+
+    action: Action
+    step: int | None = None
+
+
+class Decisions(Model):
+    decisions: dict[str, Decision]
+
+
+class Estimate(Model):
+    """A score on rows that were never searched on, with its interval."""
+
+    name: Annotated[ShortText, Field(description="`winner`, or the baseline's family.")]
+    metric: Key
+    value: Finite
+    low: Finite | None
+    high: Finite | None
+    level: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    method: Annotated[ShortText, Field(description="How the interval was made.")]
+    rows: Annotated[int, Field(ge=1)]
+
+
+class Tell(Model):
+    """How an attempt ended."""
+
+    state: Literal["complete", "pruned", "fail"]
+    values: Annotated[list[Finite | None], Field(min_length=1, max_length=4)] | None = None
+    metrics: Annotated[dict[Key, Finite | None], Field(max_length=50)] = {}
+    epoch: Step | None = None
+    error: TrialError | None = None
+    estimates: Annotated[list[Estimate], Field(max_length=200)] = []
+    notes: Annotated[
+        dict[Key, JsonValue], Field(max_length=50, description="Facts worth keeping.")
+    ] = {}
+
+    @model_validator(mode="after")
+    def _says_how_it_ended(self) -> Self:
+        if self.state == "complete" and self.values is None:
+            raise ValueError("a complete trial needs values")
+        if self.state == "fail" and self.error is None:
+            raise ValueError("a failed trial needs an error with a reason")
+        return self
+
+
+class Told(Model):
+    """The trial as it now stands."""
+
+    state: TrialState
+    values: list[float] | None
+
+
+class Beat(Model):
+    """A worker's heartbeat: the device it runs on and the leases it holds."""
+
+    device: Annotated[ShortText, Field(max_length=100)] = "cpu"
+    lease_ids: Annotated[list[LeaseId], Field(max_length=MAX_LEASES)] = []
+
+
+class Held(Model):
+    """Per lease: `held` (renewed), `stop` (the trial has ended), `lost` (not yours any more)."""
+
+    leases: dict[str, Fate]
+
+
+class Worker(Model):
+    name: str
+    device: str
+    first_seen: datetime
+    last_seen: datetime

@@ -1,0 +1,52 @@
+"""What a study came to, and what went wrong."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from hpo_service.protocol.base import FixedValue, Model
+from hpo_service.protocol.leases import Estimate
+from hpo_service.protocol.trials import TrialError
+
+
+class Scored(Model):
+    """One setting's scores: cross-validated in the search, and on the held-out rows."""
+
+    name: str
+    model: str
+    params: dict[str, FixedValue]
+    number: int | None
+    epoch: int | None
+    values: list[float] | None
+    folds: list[list[float | None]]
+    spread: Annotated[list[float], Field(description="Standard deviation over folds.")]
+    held_out: list[Estimate]
+
+
+class Final(Model):
+    """The result of a study: the winner and the baselines, side by side."""
+
+    state: Literal["none", "waiting", "running", "complete", "fail"]
+    metrics: list[str]
+    winner: Scored | None
+    baselines: list[Scored]
+    notes: list[str]
+    error: TrialError | None = None
+
+
+class Importances(Model):
+    importances: dict[str, float]
+
+
+class Problem(Model):
+    code: str
+    message: str
+    fields: list[dict[str, str]] = []
+
+
+class ErrorBody(Model):
+    """The body of every answer that is not a success."""
+
+    error: Problem

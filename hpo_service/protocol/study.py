@@ -1,0 +1,166 @@
+"""Studies: what a user asks for, and how it stands."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from hpo_service.protocol.base import (
+    Direction,
+    EndedBy,
+    FixedValue,
+    Key,
+    Model,
+    Name,
+    ParamValue,
+    StudyState,
+    ValidationMethod,
+)
+from hpo_service.protocol.space import SearchSpace
+
+
+class Validation(Model):
+    """How a setting is scored inside the search part of the data.
+
+    `k_fold`: scikit-learn's `KFold` or `StratifiedKFold` with `shuffle=True` and
+    `random_state = study seed + repeat`, over the rows in stored order. `time_series`, for rows
+    that stand in the order of time: scikit-learn's `TimeSeriesSplit`, each fold scored on rows
+    later than all it was trained on.
+    """
+
+    method: Annotated[
+        ValidationMethod | None,
+        Field(description="Unset: time_series for data in the order of time, else k_fold."),
+    ] = None
+    folds: Annotated[int, Field(ge=2, le=100)] = 5
+    repeats: Annotated[int, Field(ge=1, le=20)] = 1
+    stratify: Annotated[
+        bool | None,
+        Field(description="Unset: for k_fold of one class per row, not for anything else."),
+    ] = None
+
+
+class TrainObjective(Model):
+    """A network of the catalog, trained and cross-validated by our own workers."""
+
+    kind: Literal["train"]
+    model: Annotated[Key, Field(description="A model family of `GET /v1/catalog`.")]
+    dataset: Annotated[Name, Field(description="A built-in data set, or one that was uploaded.")]
+    metrics: Annotated[
+        list[Key] | None,
+        Field(min_length=1, max_length=4, description="Optimised. Unset: accuracy, or r2."),
+    ] = None
+    record: Annotated[list[Key], Field(max_length=20, description="Measured only.")] = []
+    params: Annotated[dict[Key, FixedValue], Field(max_length=200)] = {}
+    validation: Validation = Validation()
+    holdout: Annotated[
+        float, Field(ge=0, le=0.5, description="Share of the rows that the search never sees.")
+    ] = 0.2
+    baselines: bool = True
+    time_limit: Annotated[
+        float, Field(gt=0, le=30 * 86400, description="Seconds one attempt may take.")
+    ] = 3600.0
+
+
+class ExternalObjective(Model):
+    """Anything a caller measures itself; the service proposes, judges and keeps the books."""
+
+    kind: Literal["external"]
+    directions: Annotated[list[Direction], Field(min_length=1, max_length=4)] = ["minimize"]
+
+
+Objective = Annotated[TrainObjective | ExternalObjective, Field(discriminator="kind")]
+
+
+class Plugin(BaseModel):
+    """A sampler or pruner by name, its options beside the name."""
+
+    model_config = ConfigDict(strict=True, extra="allow", frozen=True, hide_input_in_errors=True)
+    __pydantic_extra__: dict[str, ParamValue | list[ParamValue] | dict[str, ParamValue]] = Field(
+        init=False
+    )
+
+    name: Key
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Everything beside the name."""
+        return dict(self.__pydantic_extra__ or {})
+
+
+class Budget(Model):
+    """What a study may spend; a numbered trial counts in whatever state it ends."""
+
+    trials: Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class StudySpec(Model):
+    """A study as a user writes it."""
+
+    name: Name
+    objective: Objective
+    search_space: Annotated[
+        SearchSpace | None, Field(description="Unset: the family's default space.")
+    ] = None
+    sampler: Plugin = Plugin(name="tpe")
+    pruner: Plugin = Plugin(name="none")
+    budget: Budget
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+
+
+class StudyPatch(Model):
+    """What may change later: pause, resume, stop (`finished`), or another budget."""
+
+    state: Literal["running", "paused", "finished"] | None = None
+    budget: Budget | None = None
+
+
+class Counts(Model):
+    """Numbered trials by state."""
+
+    waiting: int = 0
+    running: int = 0
+    complete: int = 0
+    pruned: int = 0
+    fail: int = 0
+    cancelled: int = 0
+
+
+class Best(Model):
+    """A best trial: one, or the Pareto set where several metrics are optimised."""
+
+    number: int
+    values: list[float]
+    params: dict[str, FixedValue]
+    epoch: int | None = None
+    folds: list[list[float | None]] | None = None
+
+
+class Study(Model):
+    """A study as the server shows it."""
+
+    id: int
+    name: str
+    state: StudyState
+    ended_by: EndedBy | None
+    directions: list[Direction]
+    n_trials: int
+    budget_trials: int | None
+    counts: Counts
+    best: list[Best]
+    spec: StudySpec | None
+    seed: int
+    created_at: datetime
+    ended_at: datetime | None
+
+
+class Page(Model):
+    """Where a listing goes on: `next` is the `after` of the following page."""
+
+    next: int | None = None
+
+
+class Studies(Page):
+    studies: list[Study]
