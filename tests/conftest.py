@@ -44,11 +44,16 @@ class Clock:
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The `HPO_*` variables of whoever runs the tests are not those of the tests."""
+def _no_settings_from_outside(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The `HPO_*` variables of whoever runs the tests are not those of the tests, nor is what
+    their machine was measured to do.
+    """
     for name in os.environ:
         if name.startswith("HPO_") and not name.startswith("HPO_TEST_"):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("HPO_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
 @pytest.fixture

@@ -120,7 +120,8 @@ def _family(model: NetworkModel) -> str:
 
 def _machine(device: torch.device) -> str:
     chip = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    words = [chip, torch.__version__, f"{torch.get_num_threads()}-threads"]
+    # The node, too: a home folder may be shared by machines of different speed.
+    words = [platform.node(), chip, torch.__version__, f"{torch.get_num_threads()}-threads"]
     return "-".join("".join(c if c.isalnum() else "_" for c in word) for word in words)
 
 
