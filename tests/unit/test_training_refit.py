@@ -1,4 +1,4 @@
-"""What the winner is refitted to: with the trial's rates, from several first weights, to look at."""
+"""What the winner is refitted to: with its trial's rates, from several weights, to look at."""
 
 from __future__ import annotations
 
