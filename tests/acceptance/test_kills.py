@@ -118,6 +118,31 @@ def test_the_next_attempt_goes_on_where_the_last_one_was(fleet: Fleet, how: str)
     assert kept(fleet) == []
 
 
+def test_training_that_was_stopped_ends_as_if_it_had_not_been(fleet: Fleet) -> None:
+    fleet.serve()
+    for name in ("whole", "stopped"):
+        fleet.client.create_study(spec(name, budget={"trials": 1}))
+    fleet.work("--study", "whole", "--once")
+    wait_for(lambda: fleet.finished("whole"))
+    worker = fleet.work("--study", "stopped")
+    wait_for(lambda: reported(fleet, "stopped"))
+    worker.terminate()
+    worker.wait()
+    (left,) = fleet.client.trials("stopped").trials
+    assert (left.state, left.attempts) == ("waiting", 1)
+    fleet.work("--study", "stopped", "--once")
+    wait_for(lambda: fleet.finished("stopped"))
+    (trial,) = fleet.client.trials("stopped").trials
+    assert (trial.state, trial.attempts, trial.lost) == ("complete", 2, 0)
+    points = {name: fleet.client.curve(name, 0).points for name in ("whole", "stopped")}
+    assert 0 < sum(p.attempt == 1 for p in points["stopped"]) < EPOCHS
+    told = {
+        name: [(p.step, p.values, p.folds, p.metrics) for p in found]
+        for name, found in points.items()
+    }
+    assert told["stopped"] == told["whole"]
+
+
 def hasty(fleet: Fleet) -> subprocess.Popen[bytes]:
     return fleet.start("tests.hasty_worker", "--objective", "tests.objectives:in_step", "--once")
 
