@@ -150,6 +150,13 @@ class Client:
     def model(self, study: StudyKey) -> bytes:
         return self._send("GET", _path("studies", study, "model"), timeout=SLOW_TIMEOUT)
 
+    def final_artifacts(self, study: StudyKey) -> protocol.Artifacts:
+        return _parse(protocol.Artifacts, self._send("GET", _path("studies", study, "artifacts")))
+
+    def final_artifact(self, study: StudyKey, name: str) -> bytes:
+        path = _path("studies", study, "artifacts", name)
+        return self._send("GET", path, timeout=SLOW_TIMEOUT)
+
     # --- trials -----------------------------------------------------------------------------
 
     def trials(self, study: StudyKey, **query: Query) -> protocol.Trials:

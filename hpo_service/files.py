@@ -97,19 +97,26 @@ def find(session: Session, lease_id: str, name: str, token: str) -> Artifact:
     return found
 
 
-def final_model(session: Session, study: Study) -> Artifact:
-    """The winner's weights, there once the final row is complete."""
-    found = session.scalars(
+def final(session: Session, study: Study) -> list[Artifact]:
+    """What the final row left, by name; empty until it is complete."""
+    rows = session.scalars(
         select(Artifact)
         .join(Trial, Trial.id == Artifact.trial_id)
         .where(Trial.study_id == study.id, Trial.kind == "final", Trial.state == "complete")
-        .where(Artifact.name == MODEL)
-        .order_by(Artifact.attempt.desc())
-        .limit(1)
-    ).first()
-    if found is None:
-        raise errors.NotFound("There is no model yet: it comes with the end of the study.")
-    return found
+        .order_by(Artifact.attempt)
+    )
+    newest = {row.name: row for row in rows}
+    return [newest[name] for name in sorted(newest)]
+
+
+def final_artifact(session: Session, study: Study, name: str) -> Artifact:
+    """One of the final row's files; `NotFound` names those that there are."""
+    found = {row.name: row for row in final(session, study)}
+    if not found:
+        raise errors.NotFound(f"There is no {name} yet: it comes with the end of the study.")
+    if name not in found:
+        raise errors.NotFound(f"This study left no {name!r}: take one of {', '.join(found)}.")
+    return found[name]
 
 
 # --- what nobody needs any more -------------------------------------------------------------

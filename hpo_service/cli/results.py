@@ -38,6 +38,14 @@ def datasets_table(datasets: Sequence[protocol.Dataset]) -> Table:
     return table
 
 
+def artifacts_table(artifacts: Sequence[protocol.Artifact]) -> Table:
+    """One row per file."""
+    table = plain_table("file", "bytes")
+    for artifact in artifacts:
+        table.add_row(escape(artifact.name), f"{artifact.size:,}")
+    return table
+
+
 def row_of(contents: protocol.DatasetSchema) -> str:
     """What a row of a data set is, in a few words."""
     if not contents.shape:

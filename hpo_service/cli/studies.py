@@ -180,6 +180,27 @@ def export(
         sys.stdout.write(data.decode())
 
 
+@studies.command(epilog="Example: hpo study files my-faces --save samples.png")
+def files(
+    study: Study,
+    save: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Write this one to a file of its name.")
+    ] = None,
+    url: Url = DEFAULT_URL,
+    token: Token = "",
+) -> None:
+    """List what a finished study left: its model, predictions, samples; or save one of them."""
+    with connect(url, token) as client:
+        if save is None:
+            console().print(results.artifacts_table(client.final_artifacts(study).artifacts))
+            return
+        known = [each.name for each in client.final_artifacts(study).artifacts]
+        if save not in known:
+            raise errors.NotFound(f"There is no {save!r}: {', '.join(known) or 'nothing'} yet.")
+        Path(save).write_bytes(client.final_artifact(study, save))
+    console().print(f"Wrote {save}.", markup=False)
+
+
 @trials.command(epilog="Example: hpo trial add my-digits --param learning_rate=0.05")
 def add(study: Study, params: Params = None, url: Url = DEFAULT_URL, token: Token = "") -> None:
     """Have a setting of your own evaluated, once and before any sampled one.

@@ -39,7 +39,7 @@ from hpo_service.protocol.base import (
     ValidationMethod,
     WorkerName,
 )
-from hpo_service.protocol.data import Artifact, Column, Dataset, Datasets, DatasetSchema
+from hpo_service.protocol.data import Artifact, Artifacts, Column, Dataset, Datasets, DatasetSchema
 from hpo_service.protocol.leases import (
     Beat,
     Decision,
@@ -85,6 +85,7 @@ __all__ = [
     "Action",
     "Artifact",
     "ArtifactName",
+    "Artifacts",
     "Beat",
     "Best",
     "Budget",

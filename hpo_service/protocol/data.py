@@ -76,3 +76,7 @@ class Artifact(Model):
     sha256: str
     size: int
     step: int | None = None
+
+
+class Artifacts(Model):
+    artifacts: list[Artifact]

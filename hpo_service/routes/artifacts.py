@@ -79,8 +79,29 @@ def final_model(study: StudyKey, service: ServiceDep) -> FileResponse:
     """The winner refitted on the whole search part, as a safetensors file."""
     with service.database.read() as session:
         row = studies.get(session, study)
-        found = files.final_model(session, row)
+        found = files.final_artifact(session, row, files.MODEL)
     return _download(service.blobs.path(found.sha256), f"{row.id}-model.safetensors")
+
+
+@router.get("/studies/{study}/artifacts", tags=["results"])
+def final_artifacts(study: StudyKey, service: ServiceDep) -> protocol.Artifacts:
+    """What the study left: the model, held-out predictions, generated samples, a written text.
+
+    Empty until its winner has been refitted.
+    """
+    with service.database.read() as session:
+        found = files.final(session, studies.get(session, study))
+        left = [protocol.Artifact(name=a.name, sha256=a.sha256, size=a.size) for a in found]
+    return protocol.Artifacts(artifacts=left)
+
+
+@router.get("/studies/{study}/artifacts/{name}", response_class=FileResponse, tags=["results"])
+def final_artifact(study: StudyKey, name: ArtifactKey, service: ServiceDep) -> FileResponse:
+    """One of the files that the study left."""
+    with service.database.read() as session:
+        row = studies.get(session, study)
+        found = files.final_artifact(session, row, name)
+    return _download(service.blobs.path(found.sha256), f"{row.id}-{name}")
 
 
 def _chunks(body: IO[bytes]) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ import pytest
 from optuna.trial import TrialState
 from safetensors.numpy import load_file
 
-from hpo_service import protocol
+from hpo_service import errors, protocol
 from hpo_service.database import Database
 from hpo_service.storage import Storage
 from tests.acceptance.conftest import Fleet, wait_for
@@ -129,3 +129,31 @@ def test_a_grid_over_a_deterministic_model_gives_the_known_answer(
     (winner,) = fleet.client.best("grid")
     assert round(winner.values[0], 4) == best
     assert np.log10(float(winner.params[name])) == pytest.approx(at, abs=1e-9)  # type: ignore[arg-type]
+
+
+def test_a_generator_leaves_rows_to_look_at(fleet: Fleet) -> None:
+    fleet.serve()
+    study = {
+        "name": "rows",
+        "objective": {
+            "kind": "train",
+            "model": "gan",
+            "dataset": "iris",
+            "params": {"epochs": 5},
+            "validation": {"folds": 2},
+        },
+        "budget": {"trials": 2},
+    }
+    fleet.client.create_study(protocol.StudySpec.model_validate(study))
+    assert fleet.client.final_artifacts("rows").artifacts == []
+    with pytest.raises(errors.NotFound, match=r"no samples\.csv yet"):
+        fleet.client.final_artifact("rows", "samples.csv")
+    fleet.work("--once")
+    wait_for(lambda: fleet.finished("rows"))
+    left = [each.name for each in fleet.client.final_artifacts("rows").artifacts]
+    assert left == ["model", "samples.csv"]
+    lines = fleet.client.final_artifact("rows", "samples.csv").decode().splitlines()
+    assert len(lines) == 201
+    assert "petal length (cm)" in lines[0]
+    with pytest.raises(errors.NotFound, match=r"take one of model, samples\.csv"):
+        fleet.client.final_artifact("rows", "no-such")
