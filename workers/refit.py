@@ -36,6 +36,7 @@ class Refitted:
     part: parts.Part
     prediction: NDArray[np.float64]
     target: NDArray[Any]
+    per_step: bool = False
     generator: generation.Generator | None = None
 
 
@@ -68,7 +69,13 @@ def _scores(
         return generation.estimates(setting.name, fitted.generator, held, setting.seed, names)
     prediction = torch.from_numpy(fitted.prediction)
     target = torch.from_numpy(fitted.target)
-    return estimates.estimates(setting.name, names, prediction, target), {}
+    found = estimates.estimates(setting.name, names, prediction, target)
+    return [_without_interval(e) if fitted.per_step else e for e in found], {}
+
+
+def _without_interval(estimate: protocol.Estimate) -> protocol.Estimate:
+    """The steps of a row hang together: an interval as if they did not would be too narrow."""
+    return estimate.model_copy(update={"low": None, "high": None, "method": "none"})
 
 
 def _fit(
@@ -82,8 +89,10 @@ def _fit(
         networks = refitting.fit(model, settings, setting, table)
         named = _named(networks.arrays)
         if networks.generator is not None:
-            return Refitted(named, part, np.empty((0, 0)), np.empty(0), networks.generator)
-        return Refitted(named, part, *_steps(table, networks.prediction))
+            nothing = np.empty((0, 0)), np.empty(0)
+            return Refitted(named, part, *nothing, generator=networks.generator)
+        said = _steps(table, networks.prediction)
+        return Refitted(named, part, *said, per_step=table.per_step)
     fitted = model.fit(settings, part.train_inputs, part.train_target, data.outputs)
     empty = np.empty((0, data.outputs))
     prediction = fitted.predict(part.valid_inputs) if len(part.valid_inputs) else empty
