@@ -66,6 +66,7 @@ class NetworkGroup:
         self._model = model
         self._inner = first.inner
         self._plan = kernels.Plan("batched", 1)
+        self._most = 1  # lanes of a pass, once that is decided
 
     @cached_property
     def _table(self) -> Any:
@@ -76,7 +77,7 @@ class NetworkGroup:
         seats = [seat for at in range(len(self.trials)) for seat in self._seats_of(at)]
         settings = [trial.settings for trial in self.trials]
         self._plan = kernels.plan(self._model, settings, shape_of(self._table), len(seats))
-        most = min(self._plan.lanes, self._limit or len(seats))
+        most = self._most = min(self._plan.lanes, self._limit or len(seats), len(seats))
         made = [self._pass(seats[at : at + most]) for at in range(0, len(seats), most)]
         self._catch_up(made)
         return made
@@ -110,9 +111,9 @@ class NetworkGroup:
 
     def smaller(self) -> NetworkGroup | None:
         """The same trials in smaller passes, to be trained again up to here; None: no smaller."""
-        lanes = max((len(each.seats) for each in self.__dict__.get("_passes", [])), default=2)
-        most = min(lanes, self._limit or lanes)
-        return NetworkGroup(self.trials, self._folds, most // 2) if most > 1 else None
+        if self._most == 1:
+            return None
+        return NetworkGroup(self.trials, self._folds, self._most // 2)
 
     def states(self, trial: Trial) -> list[State]:
         """The states of a trial's lanes, in the order (part, restart)."""
