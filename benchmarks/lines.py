@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from functools import cache
 
 
@@ -20,8 +21,12 @@ def emit(
     peer_name: str | None = None,
     target: str | None = None,
     met: bool | None = None,
+    more: Mapping[str, object] | None = None,
 ) -> None:
-    """Print the line; `ratio` is peer / ours: how many times less we need of the unit."""
+    """Print the line; `ratio` is peer / ours: how many times less we need of the unit.
+
+    `more`: what a reader needs to repeat or to judge it, at the end of the line.
+    """
     line = {
         "bench": bench,
         "case": case,
@@ -34,6 +39,7 @@ def emit(
         "met": met,
         "machine": machine(),
         "commit": commit(),
+        **(more or {}),
     }
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()

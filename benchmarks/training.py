@@ -35,11 +35,10 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.lines import emit
-from hpo_service import catalog, protocol
+from benchmarks.rows import table
+from hpo_service import catalog
 from workers import metrics
-from workers.data.dataset import Dataset
-from workers.data.folds import splits
-from workers.data.parts import Table, split
+from workers.data.parts import Table
 from workers.models import MODELS, NetworkModel
 from workers.training import seeding
 from workers.training.lanes import Lane, Lanes
@@ -53,7 +52,7 @@ Fold = tuple[Tensor, Tensor, Tensor, Tensor]
 
 def ours(epochs: int) -> float:
     """All folds as lanes of one pass; mean accuracy after the last epoch."""
-    rows = table()
+    rows = table("digits", FOLDS)
     lanes = lanes_of(rows, FOLDS, hidden_units=WIDE, dropout=DROPOUT)
     for _ in range(epochs):
         lanes.epoch()
@@ -130,28 +129,6 @@ PEERS: list[tuple[str, Callable[[int], float], float]] = [
     ("hand-written tensor loop", hand_written, 3.0),
     ("scikit-learn MLPClassifier", scikit_learn, 1.8),
 ]
-
-
-def digits() -> Dataset:
-    """The rows as a worker reads them."""
-    found = load_digits()
-    columns = [protocol.Column(name=name, kind="numeric") for name in found.feature_names]
-    classes = [str(name) for name in found.target_names]
-    schema = protocol.DatasetSchema(
-        task="classification",
-        rows=len(found.data),
-        columns=columns,
-        target=["digit"],
-        classes=classes,
-    )
-    return Dataset(schema, found.data, np.empty((len(found.data), 0), dtype=np.int64), found.target)
-
-
-def table() -> Table:
-    """Five folds, preprocessed inside each."""
-    data = digits()
-    parts = split(data, splits(data, protocol.Validation(folds=FOLDS), 0))
-    return Table.of(data.schema, parts, torch.float32, torch.device("cpu"))
 
 
 def folds() -> list[Fold]:
@@ -243,7 +220,7 @@ def cross_validation(epochs: int, repeats: int) -> None:
 
 def twenty_lanes(repeats: int) -> None:
     """Seconds of a step of twenty small networks: ours, a plain loop's, the products' alone."""
-    rows, lanes = table(), 20
+    rows, lanes = table("digits", FOLDS), 20
     made = lanes_of(rows, lanes, hidden_units=NARROW)
     steps = -(-max(rows.counts) // BATCH)
     net = network(NARROW)
