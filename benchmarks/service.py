@@ -22,6 +22,7 @@ from hpo_service.cli.up import Team, environment
 from hpo_service.client import Client
 from hpo_service.settings import Settings
 
+POLL_SECONDS = 0.05
 LOG_CHARACTERS = 3000  # of a worker's log, shown where its study did not end
 
 
@@ -52,8 +53,8 @@ class Service:
                 with open(self._log(study, number), "wb") as log:
                     crew.start(self._command(study, pack), self._environment(), log)
             for process in crew.running:
-                while process.poll() is None and not self._stop.wait(0.05):
-                    pass
+                while process.poll() is None and not self._stop.wait(POLL_SECONDS):
+                    self._team.check()
         if self._stop:
             raise SystemExit(self._stop.exit_code)
         if (state := self.client.study(study).state) != "finished":

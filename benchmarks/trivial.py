@@ -1,4 +1,4 @@
-"""What predicts without having learnt anything, scored on the folds of a study."""
+"""What predicts without having learnt much, scored on the folds of a study."""
 
 from __future__ import annotations
 
@@ -27,6 +27,13 @@ def score(
     name, fold = _predictor(data, metric)
     found = [fold(data, train, valid) for train, valid in splits(data, validation, seed)]
     return name, statistics.fmean(found)
+
+
+def bigram(dataset: str, validation: protocol.Validation, seed: int) -> float:
+    """Perplexity of a table of which symbol follows which, over the folds of this seed."""
+    data = rows.read(dataset)
+    found = [_bigram(data, train, valid) for train, valid in splits(data, validation, seed)]
+    return statistics.fmean(found)
 
 
 def _predictor(data: Dataset, metric: str) -> tuple[str, Score]:
@@ -58,3 +65,17 @@ def _unigram(data: Dataset, train: Rows, valid: Rows) -> float:
     seen, wanted = (data.target[part][data.target[part] >= 0] for part in (train, valid))
     counts = np.bincount(seen, minlength=len(data.schema.classes)) + 1
     return float(np.exp(-np.log(counts / counts.sum())[wanted].mean()))
+
+
+def _bigram(data: Dataset, train: Rows, valid: Rows) -> float:
+    """Each count one higher, as above."""
+    seen, wanted = (_pairs(data, part) for part in (train, valid))
+    counts = np.ones((len(data.schema.classes),) * 2)
+    np.add.at(counts, seen, 1)
+    return float(np.exp(-np.log(counts / counts.sum(1, keepdims=True))[wanted].mean()))
+
+
+def _pairs(data: Dataset, part: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The symbols of these rows, and the ones that follow them."""
+    known = data.target[part] >= 0
+    return data.categorical[part][known], data.target[part][known]
