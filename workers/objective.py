@@ -58,19 +58,22 @@ class _CrossValidation:
         # Groups take turns, so that the trials of a pack have curves of about the same length.
         while groups:
             groups = [left for group in groups for left in self._advance(group)]
-            groups += self._groups(self._channel.more())
+            groups = self._groups(self._channel.more(), groups)
 
-    def _groups(self, leases: Sequence[protocol.TrialLease]) -> list[Group]:
+    def _groups(
+        self, leases: Sequence[protocol.TrialLease], running: Sequence[Group] = ()
+    ) -> list[Group]:
+        """The groups to go on with, new leases among them."""
         if not leases:
-            return []
+            return list(running)
         try:
             self._folds = self._folds or _folds(leases[0], self._work)
         except Exception as error:
             for lease in leases:
                 self._channel.tell(lease.lease_id, tells.failure(error))
-            return []
+            return list(running)
         trials = [found for lease in leases if (found := self._trial(lease, self._folds))]
-        return plan(trials, self._folds, self._work.lanes)
+        return plan(trials, self._folds, self._work.lanes, running)
 
     def _trial(self, lease: protocol.TrialLease, folds: Folds) -> Trial | None:
         """The lease as a trial; nothing, once told, where its parameters are not legal."""
@@ -127,14 +130,14 @@ class _CrossValidation:
         return [group] if going else []
 
     def _after_failure(self, group: Group, error: Exception) -> list[Group]:
-        """Too little memory: smaller passes. Else one trial may have brought the others down:
-        before the first report each tries alone.
+        """Too little memory: smaller passes. Else one trial may have brought the others down: each
+        tries alone, from where it joined the group.
         """
         if devices.is_out_of_memory(error) and (smaller := group.smaller()):
             devices.free()
             return [smaller]
         assert self._folds is not None
-        if len(group.trials) > 1 and not group.trials[0].curve.points:
+        if len(group.trials) > 1:
             alone = [[trial] for trial in group.trials]
             return [g for one in alone for g in plan(one, self._folds, self._work.lanes)]
         for trial in group.trials:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -181,3 +182,27 @@ def test_a_gpu_comes_to_the_same_as_the_processor(data: Path) -> None:
     there = training.Channel()
     objective.run(Work([lease], data, None, "cuda", 1), there)
     np.testing.assert_allclose(curves(there), curves(run([lease], data)), rtol=1e-3)
+
+
+def test_trials_that_come_later_join_those_that_run_and_change_nothing(data: Path) -> None:
+    leases = [training.lease("mlp", FAST | {"restarts": 2}, seed=seed) for seed in range(3)]
+    other = training.lease("mlp", FAST | {"batch_size": 8}, seed=7)
+    alone = [run([lease], data) for lease in [*leases, other]]
+
+    @dataclasses.dataclass
+    class Late(training.Channel):
+        """Hands out two more leases after the second epoch of the first one."""
+
+        def more(self) -> list[protocol.TrialLease]:
+            first = self.reports.get(leases[0].lease_id, [])
+            return [*leases[1:], other] if len(first) == 2 and len(self.reports) == 1 else []
+
+    channel = Late()
+    objective.run(Work(leases[:1], data, None, "cpu", 1), channel)
+    for lease, single in zip([*leases, other], alone, strict=True):
+        reports = channel.reports[lease.lease_id]
+        assert [report.step for report in reports] == [1, 2, 3, 4, 5]
+        losses = [report.metrics["train_loss"] for report in reports]
+        (wanted,) = curves(single)
+        np.testing.assert_allclose(losses, wanted, rtol=1e-4)  # type: ignore[arg-type]
+    assert channel.tells[leases[0].lease_id].notes["lanes"] == 30

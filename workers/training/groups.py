@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -48,7 +48,7 @@ class Found:
 
 
 class NetworkGroup:
-    """Trials of one family, batch size and step that can be lanes of one pass.
+    """Trials of one family and batch size that can be lanes of one pass, each at its own epoch.
 
     A lane is one network: (trial, repeat, fold, restart). All lanes train in one pass, or in
     several, in turn, of at most `lanes` each: where that is faster on this machine, or where the
@@ -115,6 +115,14 @@ class NetworkGroup:
             return None
         return NetworkGroup(self.trials, self._folds, self._most // 2)
 
+    def joined(self, trials: Sequence[Trial]) -> NetworkGroup:
+        """A group of these trials and its own, which go on from where they are."""
+        own = [
+            replace(trial, resumed=len(trial.curve.points), states=self.states(trial))
+            for trial in self.trials
+        ]
+        return NetworkGroup([*own, *trials], self._folds, self._limit)
+
     def states(self, trial: Trial) -> list[State]:
         """The states of a trial's lanes, in the order (part, restart)."""
         at = self.trials.index(trial)
@@ -125,6 +133,11 @@ class NetworkGroup:
             if seat.trial == at
         }
         return [found[key] for key in sorted(found)]
+
+    @property
+    def key(self) -> Hashable:
+        """What a trial must agree in to join."""
+        return _pass_of(self._model, self.trials[0])
 
     @property
     def notes(self) -> dict[str, Any]:
@@ -152,11 +165,14 @@ class NetworkGroup:
         return Lane(trial.settings, seat.part, rng)
 
     def _catch_up(self, passes: Sequence[Pass]) -> None:
-        """Repeat the epochs that were reported before these passes were made."""
+        """Repeat the epochs that were reported since the states that these passes began with.
+
+        As many for each trial: they have advanced together since.
+        """
         first = self.trials[0]
-        for epoch in range(first.resumed, len(first.curve.points)):
+        for past in range(len(first.curve.points) - first.resumed):
             for each in passes:
-                self._train(each, [epoch] * len(self.trials))
+                self._train(each, [trial.resumed + past for trial in self.trials])
 
     def _train(self, each: Pass, epochs: Sequence[int]) -> list[float]:
         """The epoch of that index for each trial; mean losses of the lanes on the way."""
@@ -290,10 +306,15 @@ class EstimatorGroup:
 Group = NetworkGroup | EstimatorGroup
 
 
-def plan(trials: Sequence[Trial], folds: Folds, limit: int | None = None) -> list[Group]:
+def plan(
+    trials: Sequence[Trial],
+    folds: Folds,
+    limit: int | None = None,
+    running: Sequence[Group] = (),
+) -> list[Group]:
     """The fewest groups: networks that can share a pass together, everything else alone.
 
-    `limit`: lanes of a pass, at most.
+    `limit`: lanes of a pass, at most. `running` groups take in what can share their passes.
     """
     groups: list[Group] = []
     alike: dict[Hashable, list[Trial]] = {}
@@ -303,10 +324,15 @@ def plan(trials: Sequence[Trial], folds: Folds, limit: int | None = None) -> lis
             alike.setdefault(_pass_of(model, trial), []).append(trial)
         else:
             groups.append(EstimatorGroup(trial, folds))
+    for group in running:
+        if isinstance(group, NetworkGroup) and (joining := alike.pop(group.key, [])):
+            groups.append(group.joined(joining))
+        else:
+            groups.append(group)
     return groups + [NetworkGroup(together, folds, limit) for together in alike.values()]
 
 
 def _pass_of(model: NetworkModel, trial: Trial) -> Hashable:
     settings = trial.settings
-    same = (settings.batch_size, trial.inner, trial.resumed)
+    same = (settings.batch_size, trial.inner)
     return trial.family.name, model.kind(settings), model.shape(settings), same
