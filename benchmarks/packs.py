@@ -20,7 +20,7 @@ from benchmarks.lines import emit
 from hpo_service import catalog, protocol
 from hpo_service.client import Client
 
-PACK = 64
+PACK = 16
 WIDTHS = {"narrow": (16, 64), "wide": (64, 256)}
 LEAST = {"narrow": 1.5, "wide": 0.95}
 
