@@ -75,9 +75,7 @@ class Case:
 # Moved by a pixel, a digit of 8x8 loses a stroke.
 STILL = {"schedule": "cosine", "shift": 0}
 MEDIAN = {"name": "median", "n_warmup_steps": 8}
-# Averaged weights lag behind at first: no judgement before they have caught up.
-AVERAGED = {"average": 0.999}
-LATE = {"name": "median", "n_warmup_steps": 75}
+LONG = {"name": "asha", "min_resource": 15}
 
 CASES = {
     "perceptron-iris": Case("perceptron", "iris", 30, 10, 40, 20),
@@ -92,8 +90,8 @@ CASES = {
     "rnn-forecast": Case("rnn", "sunspots", 24, 4, 40, 20),
     "rnn-next-symbol": Case("rnn", "descriptions", 12, 3, 20, 4, metric="perplexity", folds=3),
     "rnn-text": Case("rnn", "sentences", 24, 4, 30, 10),
-    "gan-digits": Case("gan", "digits", 10, 3, 300, 40, AVERAGED, pruner=LATE, pack=2),
-    "gan-breast_cancer": Case("gan", "breast_cancer", 16, 4, 150, 40, AVERAGED, pruner=LATE),
+    "gan-digits": Case("gan", "digits", 16, 4, 100, 20),
+    "gan-breast_cancer": Case("gan", "breast_cancer", 20, 4, 150, 20, pruner=LONG),
 }
 
 
