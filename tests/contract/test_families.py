@@ -17,7 +17,7 @@ from sklearn import metrics as reference
 from hpo_service import catalog, errors, protocol
 from hpo_service.catalog import activations, initializations, optimizers, schedules
 from hpo_service.space import active
-from tests import training
+from tests import gradients, training
 from tests.hyperparameters import hyperparameters
 from workers import generation, metrics, objective
 from workers.models import MODELS, NetworkModel
@@ -120,6 +120,19 @@ def test_training_lowers_the_loss(family: catalog.Family, task: protocol.StudyTa
     lanes = training.lanes(rows, family.name, [({"batch_size": 8}, part, part) for part in (0, 1)])
     losses = torch.stack([lanes.epoch() for _ in range(12)])
     assert (losses[-1] < 0.7 * losses[0]).all()
+
+
+@pytest.mark.parametrize(("family", "task"), NETWORKS, ids=lambda each: getattr(each, "name", each))
+def test_the_gradient_is_that_of_the_loss(family: catalog.Family, task: protocol.StudyTask) -> None:
+    """Each weight array's, along a direction, beside the loss's difference quotient."""
+    model = MODELS[family.name]
+    assert isinstance(model, NetworkModel)
+    rows = training.table(training.small_for(family, task), family=family.name)
+    for params in ({}, *corners(family.default_space)):
+        slopes = gradients.slopes(rows, family.name, {**params, **model.exact})
+        for name, (told, measured) in slopes.items():
+            if not name.startswith(model.opposed or "/"):
+                assert told == pytest.approx(measured, rel=1e-4, abs=1e-7), (name, params)
 
 
 LANES = st.fixed_dictionaries(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -102,6 +102,9 @@ class NetworkModel:
     `probes`: for each kind of network of this family (`kind(settings)`) settings from small to
     large on which a machine tries whether lanes are faster in one pass or one after another; a
     kind without probes always runs in one pass.
+    `exact`: settings under which `gradient` is the derivative of the loss that `learn` gives, for
+    families that otherwise take part of their network for given; `opposed`: how the names of
+    weights begin that descend a loss of their own instead.
     """
 
     shape: Callable[[Any], Hashable]
@@ -111,6 +114,8 @@ class NetworkModel:
     order: Callable[[Any], Any] | None = None
     kind: Callable[[Any], str] = lambda settings: ""
     probes: tuple[tuple[Any, Shape], ...] = ()
+    exact: Mapping[str, Any] = field(default_factory=dict)
+    opposed: tuple[str, ...] = ()
 
 
 class Fitted(Protocol):

@@ -245,6 +245,7 @@ MODEL = NetworkModel(
     build=Capsnet,
     size=size,
     layout="structured",
+    exact={"routing_iterations": 1},
     probes=(
         _probe(8, channels=16, primary_capsules=4),
         _probe(16, channels=32, kernel=5),

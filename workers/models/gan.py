@@ -339,4 +339,6 @@ def size(settings: GanHyperparameters, shape: Shape) -> Size:
     return Size(numbers, 4 * sum(made) + 12 * sum(judged))
 
 
-MODEL = NetworkModel(shape=shape, build=Gan, size=size, layout="structured")
+MODEL = NetworkModel(
+    shape=shape, build=Gan, size=size, layout="structured", opposed=(DISCRIMINATOR,)
+)
