@@ -25,6 +25,9 @@ class Table:
     numeric: NDArray[np.float64]
     categorical: NDArray[np.int32]
     target: NDArray[Any]
+    weight: NDArray[np.float64] | None = None
+    group: NDArray[np.int64] | None = None
+    test: NDArray[np.uint8] | None = None
 
     @cached_property
     def sha256(self) -> str:
@@ -35,22 +38,31 @@ class Table:
         """These rows alone, in the order given."""
         return Table(
             schema=self.schema.model_copy(update={"rows": len(rows)}),
-            numeric=self.numeric[rows],
-            categorical=self.categorical[rows],
-            target=self.target[rows],
+            **{name: array[rows] for name, array in self.arrays().items()},
         )
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What there is of each row, by name."""
+        found: dict[str, NDArray[Any] | None] = {
+            "numeric": self.numeric,
+            "categorical": self.categorical,
+            "target": self.target,
+            "weight": self.weight,
+            "group": self.group,
+            "test": self.test,
+        }
+        return {name: array for name, array in found.items() if array is not None}
 
     def to_bytes(self) -> bytes:
         """A safetensors file with the schema as JSON under `schema`; equal tables, equal bytes."""
         import numpy as np
         from safetensors.numpy import save
 
-        arrays = {"numeric": self.numeric, "categorical": self.categorical, "target": self.target}
         # Defaults are left out, so that a field added to the schema later changes no hash.
         schema = self.schema.model_dump_json(exclude_defaults=True)
         # safetensors writes the memory as it lies, so strided views would come out scrambled.
         return save(
-            {name: np.ascontiguousarray(array) for name, array in arrays.items()},
+            {name: np.ascontiguousarray(array) for name, array in self.arrays().items()},
             metadata={"schema": schema},
         )
 

@@ -22,7 +22,9 @@ class DatasetSchema(Model):
 
     Tensors: `numeric` float64 (rows, numeric columns), NaN where missing; `categorical` int32
     (rows, categorical columns), -1 where missing; `target` int64 class codes (rows,) for
-    classification, float64 (rows,) or (rows, targets) for regression.
+    classification, float64 (rows,) or (rows, targets) for regression. Where the schema says so
+    also, each (rows,): `weight` float64, what a row counts, above 0; `group` int64, rows of one
+    group belong together; `test` uint8, 1 for the rows of an official test part.
 
     `shape` says what a row is:
     unset: a table;
@@ -48,6 +50,11 @@ class DatasetSchema(Model):
         Field(description="One class for each step: `target` (rows, steps), -1 where none is."),
     ] = False
     ordered: Annotated[bool, Field(description="The rows stand in the order of time.")] = False
+    weighted: Annotated[bool, Field(description="The rows have weights.")] = False
+    grouped: Annotated[bool, Field(description="The rows are in groups that stay together.")] = (
+        False
+    )
+    tested: Annotated[bool, Field(description="Some rows are an official test part.")] = False
 
     @property
     def kind(self) -> DataKind:

@@ -19,13 +19,16 @@ Codes = NDArray[np.int64]
 class Dataset:
     """Rows as stored: `numeric` (rows, p), NaN where missing; `categorical` (rows, q) codes, -1
     where missing; `target` (rows,) class codes, (rows, steps) class codes and -1 where a step has
-    none, or (rows, targets) numbers. `protocol.DatasetSchema` says how each kind of data lies.
+    none, or (rows, targets) numbers; `weight` and `group` (rows,), None where rows have none.
+    `protocol.DatasetSchema` says how each kind of data lies.
     """
 
     schema: protocol.DatasetSchema
     numeric: Floats
     categorical: Codes
     target: Codes | Floats
+    weight: Floats | None = None
+    group: Codes | None = None
 
     @property
     def rows(self) -> int:
@@ -50,6 +53,8 @@ def read(path: Path) -> Dataset:
         numeric=arrays.get("numeric", np.empty((rows, 0))).astype(np.float64),
         categorical=arrays.get("categorical", np.empty((rows, 0))).astype(np.int64),
         target=target.astype(np.int64) if schema.classes else _columns(target),
+        weight=arrays.get("weight"),
+        group=arrays.get("group"),
     )
 
 
