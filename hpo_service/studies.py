@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from optuna.distributions import distribution_to_json
 from sqlalchemy import ColumnElement, func, select, update
@@ -65,6 +66,9 @@ def insert(session: WriteSession, now: datetime, plan: Plan) -> Study:
         session.add(
             Trial(study_id=study.id, kind="baseline", state="waiting", model=family, created_at=now)
         )
+    for params in plan.first:
+        _queue(session, now, study, params, {"default": True} if plan.default else {})
+    session.refresh(study)
     return study
 
 
@@ -115,12 +119,27 @@ def add_trial(
         raise errors.WrongState("This study has no search space of its own: use its Optuna client.")
     params = space.labelled(spec.search_space, params)
     space.check_params(spec.search_space, params)
+    trial = _queue(session, now, study, params, {})
+    if trial is None:
+        raise _why_closed(session, lock(session, study.id))
+    return trial
+
+
+def _queue(
+    session: WriteSession,
+    now: datetime,
+    study: Study,
+    params: space.Params,
+    attrs: dict[str, Any],
+) -> Trial | None:
+    """A waiting row with these parameters; None where the study takes no more."""
     number = take_number(session, study.id)
     if number is None:
-        raise _why_closed(session, lock(session, study.id))
+        return None
+    spec = protocol.StudySpec.model_validate(study.spec)
     distributions = {
         name: distribution_to_json(distribution)
-        for name, distribution in space.distributions(spec.search_space).items()
+        for name, distribution in space.distributions(spec.search_space or {}).items()
         if name in params
     }
     trial = Trial(
@@ -128,9 +147,9 @@ def add_trial(
         kind="search",
         number=number,
         state="waiting",
-        params=params,
+        params=dict(params),
         distributions=distributions,
-        system_attrs={"fixed_params": params},
+        system_attrs={"fixed_params": dict(params), **attrs},
         created_at=now,
     )
     session.add(trial)
