@@ -56,7 +56,7 @@ from hpo_service.protocol.leases import (
     TrialLease,
     Worker,
 )
-from hpo_service.protocol.results import ErrorBody, Final, Importances, Problem, Scored
+from hpo_service.protocol.results import ErrorBody, Final, Fresh, Importances, Problem, Scored
 from hpo_service.protocol.space import Choice, Distribution, FloatRange, IntRange, SearchSpace
 from hpo_service.protocol.study import (
     Best,
@@ -110,6 +110,7 @@ __all__ = [
     "Finite",
     "FixedValue",
     "FloatRange",
+    "Fresh",
     "Held",
     "Importances",
     "Int63",
