@@ -18,6 +18,7 @@ from hpo_service.protocol.base import (
     LeaseId,
     Model,
     Name,
+    Sha256,
     ShortText,
     Step,
     TrialKind,
@@ -59,6 +60,20 @@ class ModelSetting(Model):
     notes: dict[str, JsonValue] = {}
 
 
+class OutOfFold(Model):
+    """The stored predictions of a completed row, for the holder of the final lease.
+
+    A tensor `prediction` (repeats, rows, outputs) float32, rows as in the search part, NaN where
+    no fold scores a row. Of a `confirm` row `number` or `model` is the one that it repeats.
+    """
+
+    kind: TrialKind
+    number: int | None
+    model: str | None
+    values: list[float]
+    sha256: Sha256
+
+
 class TrialLease(Model):
     """All a worker needs to run one attempt of one trial.
 
@@ -69,7 +84,7 @@ class TrialLease(Model):
     `checkpoint` holds the state after that step; an attempt that reports from step 1 on all the
     same begins anew.
     For a final lease `refits` names what to fit on the whole search part and to score on the blob
-    `holdout`, readable with this lease alone.
+    `holdout`, readable with this lease alone, as are the `predictions`.
     """
 
     lease_id: str
@@ -90,6 +105,7 @@ class TrialLease(Model):
     data: str | None = None
     holdout: str | None = None
     refits: list[ModelSetting] = []
+    predictions: list[OutOfFold] = []
 
 
 class Leases(Model):
