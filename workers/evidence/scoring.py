@@ -14,6 +14,8 @@ from workers.evidence.units import BATCH_VALUES, Floats
 
 # Metrics that are a mean over rows.
 MEANS = frozenset({"accuracy", "log_loss", "brier", "mae", "mape", "poisson_deviance"})
+# Metrics of the likeliest class alone.
+OF_CLASSES = frozenset({"accuracy", "balanced_accuracy", "f1_macro", "f1_weighted", "mcc"})
 
 
 def weighed(metric: str, prediction: Tensor, target: Tensor, weights: NDArray[Any]) -> Floats:
@@ -21,6 +23,8 @@ def weighed(metric: str, prediction: Tensor, target: Tensor, weights: NDArray[An
 
     `prediction` (rows, outputs), `target` (rows,) or (rows, targets).
     """
+    if metric in OF_CLASSES and len(target) > prediction.shape[1] ** 2:
+        prediction, target, weights = _cells(prediction, target, weights)
     found = np.empty(len(weights))
     batch = max(1, BATCH_VALUES // prediction.numel())
     for first in range(0, len(weights), batch):
@@ -44,6 +48,20 @@ def by_row(metric: str, prediction: Tensor, target: Tensor) -> Floats:
     each = target.expand(shape).reshape(len(flat), 1, *target.shape[1:])
     found = _measure(metric, flat, each, torch.ones(len(flat), 1, dtype=torch.float64))
     return found.reshape(leading)
+
+
+def _cells(
+    prediction: Tensor, target: Tensor, weights: NDArray[Any]
+) -> tuple[Tensor, Tensor, Floats]:
+    """One row for each pair of predicted and true class, with the weight of all such rows: the
+    same confusion matrices from a matrix product.
+    """
+    classes = prediction.shape[1]
+    cell = (prediction.argmax(1) * classes + target).numpy()
+    one_hot = np.zeros((len(cell), classes**2))
+    one_hot[np.arange(len(cell)), cell] = 1
+    likeliest = torch.eye(classes, dtype=torch.float64).repeat_interleave(classes, 0)
+    return likeliest, torch.arange(classes).repeat(classes), weights @ one_hot
 
 
 def _measure(metric: str, prediction: Tensor, target: Tensor, weight: Tensor) -> Floats:

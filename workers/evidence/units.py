@@ -24,11 +24,11 @@ def units(rows: int, group: NDArray[Any] | None = None, ordered: bool = False) -
     together.
     """
     if group is not None:
-        found: Units = np.unique(group, return_inverse=True)[1].astype(np.int64).reshape(-1)
+        found: Units = np.unique(group, return_inverse=True)[1].reshape(-1).astype(np.int64)
         return found
     if ordered:
-        return np.arange(rows) // math.ceil(rows ** (1 / 3))
-    return np.arange(rows)
+        return np.arange(rows, dtype=np.int64) // math.ceil(rows ** (1 / 3))
+    return np.arange(rows, dtype=np.int64)
 
 
 def standard_error(influence: Floats, unit: Units) -> tuple[float, int]:
