@@ -23,12 +23,12 @@ def units(rows: int, group: NDArray[Any] | None = None, ordered: bool = False) -
     in time order a block of about rows^(1/3) neighbours (Carlstein 1986), whose errors hang
     together.
     """
+    found: Units = np.arange(rows, dtype=np.int64)
     if group is not None:
-        found: Units = np.unique(group, return_inverse=True)[1].reshape(-1).astype(np.int64)
-        return found
-    if ordered:
-        return np.arange(rows, dtype=np.int64) // math.ceil(rows ** (1 / 3))
-    return np.arange(rows, dtype=np.int64)
+        found = np.unique(group, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    elif ordered:
+        found //= math.ceil(rows ** (1 / 3))
+    return found
 
 
 def standard_error(influence: Floats, unit: Units) -> tuple[float, int]:
