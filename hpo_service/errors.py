@@ -152,6 +152,15 @@ class InvalidRequest(HpoError):
 
     status, code = 422, "invalid_request"
 
+    def below(self, path: str, instead: str) -> InvalidRequest:
+        """The same about fields that stand below `path`, not below `instead`."""
+        wrong = [
+            FieldError(path + field.field.removeprefix(instead), field.message)
+            for field in self.fields
+        ]
+        sentence = "; ".join(f"{field.field}: {field.message}" for field in wrong)
+        return InvalidRequest(sentence, fields=tuple(wrong))
+
 
 class Unavailable(HpoError):
     """The service cannot do this right now: try again in a moment."""

@@ -5,7 +5,7 @@ Nothing is stored but the two data blobs, which lie under their hash and do no h
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy.orm import Session
 
@@ -21,13 +21,19 @@ Space = dict[str, protocol.Distribution]
 
 @dataclass(frozen=True)
 class Plan:
-    """A spec with everything filled in, its directions, data blobs and baseline families."""
+    """A spec with everything filled in, its directions, data blobs and baseline families.
+
+    `first`: the parameters of the trials to begin with, under the names of the space; `default`:
+    whether that is the family's default.
+    """
 
     spec: protocol.StudySpec
     directions: list[protocol.Direction]
     search_sha256: str | None = None
     holdout_sha256: str | None = None
     baselines: tuple[str, ...] = ()
+    first: tuple[space.Params, ...] = ()
+    default: bool = False
 
 
 def plan(session: Session, blobs: Blobs, spec: protocol.StudySpec) -> Plan:
@@ -37,7 +43,7 @@ def plan(session: Session, blobs: Blobs, spec: protocol.StudySpec) -> Plan:
     else:
         made = _plan_train(session, blobs, spec, spec.objective)
     _check_plugins(made)
-    return made
+    return _with_first(made)
 
 
 def _plan_external(spec: protocol.StudySpec, objective: protocol.ExternalObjective) -> Plan:
@@ -145,9 +151,7 @@ def _check_fixed(family: Family, params: Params) -> None:
     try:
         catalog.settings_of(family, params)
     except errors.InvalidRequest as error:
-        wrong = [errors.FieldError(f"objective.{f.field}", f.message) for f in error.fields]
-        sentence = "; ".join(f"{w.field}: {w.message}" for w in wrong)
-        raise errors.InvalidRequest(sentence, fields=tuple(wrong)) from None
+        raise error.below("objective.params", "params") from None
 
 
 def _settle_conditions(given: Space, fixed: Params, family: Family, *, refuse: bool) -> Space:
@@ -169,6 +173,35 @@ def _settle_conditions(given: Space, fixed: Params, family: Family, *, refuse: b
         else:
             settled[name] = distribution.model_copy(update={"when": open_ or None})
     return settled
+
+
+def _with_first(made: Plan) -> Plan:
+    """With the trials to begin with; raises `InvalidRequest` for one that the space has not."""
+    spec, searched = made.spec, made.spec.search_space or {}
+    given = spec.first
+    if given is None:
+        if SAMPLERS[spec.sampler.name].listed or isinstance(
+            spec.objective, protocol.ExternalObjective
+        ):
+            return made
+        family = catalog.FAMILIES[spec.objective.model]
+        values: Params = family.hyperparameters().model_dump() | spec.objective.params
+        return replace(made, first=(space.projected(searched, values),), default=True)
+    if len(given) > spec.budget.trials:
+        raise errors.invalid(
+            "first", f"{len(given)} settings, but the budget is {spec.budget.trials} trials"
+        )
+    return replace(made, first=tuple(_first(i, each, searched) for i, each in enumerate(given)))
+
+
+def _first(index: int, params: space.Params, searched: Space) -> space.Params:
+    """One of the settings under the names of the space."""
+    try:
+        found = space.labelled(searched, params)
+        space.check_params(searched, found)
+    except errors.InvalidRequest as error:
+        raise error.below(f"first.{index}", "params") from None
+    return found
 
 
 def _default_metric(task: protocol.StudyTask) -> str:

@@ -100,6 +100,26 @@ def problem(distribution: protocol.Distribution, value: protocol.ParamValue) -> 
     return None
 
 
+def nearest(distribution: protocol.Distribution, value: protocol.FixedValue) -> protocol.ParamValue:
+    """The value itself where the parameter can take it, else one of those nearest to it.
+
+    Without an order to be near in, the first choice or the lower end.
+    """
+    if not isinstance(value, list) and possible(distribution, value):
+        return value
+    if isinstance(distribution, protocol.Choice):
+        return distribution.choices[0]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return distribution.low
+    clipped = min(max(value, distribution.low), distribution.high)
+    if distribution.step is None:
+        return clipped
+    steps = min(round((clipped - distribution.low) / distribution.step), last_step(distribution))
+    if isinstance(distribution, protocol.IntRange):
+        return distribution.low + steps * distribution.step
+    return at_step(distribution, steps)
+
+
 def _wrong(space: Space, name: str) -> Iterator[errors.FieldError]:
     distribution, field = space[name], f"search_space.{name}"
     if isinstance(distribution, protocol.IntRange):
@@ -182,6 +202,15 @@ def active(space: Space, name: str, params: Params) -> bool:
 def is_complete(space: Space, params: Params) -> bool:
     """Whether nothing is left to choose."""
     return all(name in params for name in order(space) if active(space, name, params))
+
+
+def projected(space: Space, values: Mapping[str, protocol.FixedValue]) -> Params:
+    """The point of the space that is nearest to a setting, by hyperparameters' plain names."""
+    found: dict[str, protocol.ParamValue] = {}
+    for name in order(space):
+        if active(space, name, found):
+            found[name] = nearest(space[name], values.get(catalog.plain(name)))
+    return found
 
 
 def same(one: protocol.ParamValue, other: protocol.ParamValue) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from optuna.distributions import distribution_to_json
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
-from hpo_service import errors, final, protocol, space
+from hpo_service import confirm, errors, final, protocol, space
 from hpo_service.database import WriteSession
 from hpo_service.plans import Plan
 from hpo_service.tables import Attempt, Study, Trial
@@ -65,6 +66,9 @@ def insert(session: WriteSession, now: datetime, plan: Plan) -> Study:
         session.add(
             Trial(study_id=study.id, kind="baseline", state="waiting", model=family, created_at=now)
         )
+    for params in plan.first:
+        _queue(session, now, study, params, {"default": True} if plan.default else {})
+    session.refresh(study)
     return study
 
 
@@ -115,12 +119,27 @@ def add_trial(
         raise errors.WrongState("This study has no search space of its own: use its Optuna client.")
     params = space.labelled(spec.search_space, params)
     space.check_params(spec.search_space, params)
+    trial = _queue(session, now, study, params, {})
+    if trial is None:
+        raise _why_closed(session, lock(session, study.id))
+    return trial
+
+
+def _queue(
+    session: WriteSession,
+    now: datetime,
+    study: Study,
+    params: space.Params,
+    attrs: dict[str, Any],
+) -> Trial | None:
+    """A waiting row with these parameters; None where the study takes no more."""
     number = take_number(session, study.id)
     if number is None:
-        raise _why_closed(session, lock(session, study.id))
+        return None
+    spec = protocol.StudySpec.model_validate(study.spec)
     distributions = {
         name: distribution_to_json(distribution)
-        for name, distribution in space.distributions(spec.search_space).items()
+        for name, distribution in space.distributions(spec.search_space or {}).items()
         if name in params
     }
     trial = Trial(
@@ -128,9 +147,9 @@ def add_trial(
         kind="search",
         number=number,
         state="waiting",
-        params=params,
+        params=dict(params),
         distributions=distributions,
-        system_attrs={"fixed_params": params},
+        system_attrs={"fixed_params": dict(params), **attrs},
         created_at=now,
     )
     session.add(trial)
@@ -195,7 +214,7 @@ def _reopen(session: WriteSession, study: Study) -> None:
     if study.ended_by != "budget":
         raise errors.WrongState(f"The study was ended by {study.ended_by}: make a new one.")
     for row in session.scalars(
-        select(Trial).where(Trial.study_id == study.id, Trial.kind == "final")
+        select(Trial).where(Trial.study_id == study.id, Trial.kind.in_(("confirm", "final")))
     ):
         session.delete(row)
     study.state, study.ended_by, study.ended_at = "running", None, None
@@ -234,17 +253,35 @@ def end(session: WriteSession, now: datetime, trial: Trial, state: protocol.Tria
 def settle(session: WriteSession, now: datetime, study: Study) -> None:
     """Move a locked study on where its rows allow it: to `finishing`, then to `finished`.
 
+    Baselines count too: what they came to decides which of them is confirmed and refitted.
+
     Called by every transaction that ends a row or closes the search.
     """
     session.flush()
     unfinished = _unfinished_kinds(session, study.id)
     if study.state == "running" and not is_open(study) and "search" not in unfinished:
         study.state, study.ended_by = "finishing", study.ended_by or "budget"
-        if study.kind == "train" and final.winner(session, study) is not None:
-            session.add(Trial(study_id=study.id, kind="final", state="waiting", created_at=now))
-            unfinished.add("final")
-    if study.state == "finishing" and not unfinished:
+    if study.state == "finishing" and not unfinished and not _next_row(session, now, study):
         study.state, study.ended_at = "finished", now
+
+
+def _next_row(session: WriteSession, now: datetime, study: Study) -> bool:
+    """Add what comes next in a study whose rows have all ended: confirm rows, then the final one;
+    whether there was anything to add.
+    """
+    if study.kind != "train" or _has_final(session, study):
+        return False
+    if confirm.start(session, now, study):
+        return True
+    if final.winner(session, study) is None:
+        return False
+    session.add(Trial(study_id=study.id, kind="final", state="waiting", created_at=now))
+    return True
+
+
+def _has_final(session: Session, study: Study) -> bool:
+    query = select(Trial.id).where(Trial.study_id == study.id, Trial.kind == "final")
+    return session.scalar(query.limit(1)) is not None
 
 
 def exhaust(session: WriteSession, now: datetime, study_id: int) -> None:

@@ -57,7 +57,7 @@ from hpo_service.protocol.leases import (
     Worker,
 )
 from hpo_service.protocol.model import ModelCard
-from hpo_service.protocol.results import ErrorBody, Final, Importances, Problem, Scored
+from hpo_service.protocol.results import ErrorBody, Final, Fresh, Importances, Problem, Scored
 from hpo_service.protocol.space import Choice, Distribution, FloatRange, IntRange, SearchSpace
 from hpo_service.protocol.study import (
     Best,
@@ -111,6 +111,7 @@ __all__ = [
     "Finite",
     "FixedValue",
     "FloatRange",
+    "Fresh",
     "Held",
     "Importances",
     "Int63",

@@ -64,8 +64,10 @@ class TrialLease(Model):
 
     `model` is the family to run (none in an external study), `params` all of its fixed and
     proposed parameters. `seed` is the trial's own randomness, the same in every attempt;
-    `study_seed` shuffles the folds. With a `resume_step` above 0 the artifact `checkpoint` holds
-    the state after that step; an attempt that reports from step 1 on all the same begins anew.
+    `study_seed` shuffles the folds. With an `epoch` the training ends after that one, on the
+    schedule of all, and it is the one that scores. With a `resume_step` above 0 the artifact
+    `checkpoint` holds the state after that step; an attempt that reports from step 1 on all the
+    same begins anew.
     For a final lease `refits` names what to fit on the whole search part and to score on the blob
     `holdout`, readable with this lease alone.
     """
@@ -81,6 +83,7 @@ class TrialLease(Model):
     resume_step: int = 0
     model: str | None = None
     params: dict[str, FixedValue]
+    epoch: int | None = None
     seed: int
     study_seed: int
     objective: Objective

@@ -107,6 +107,15 @@ class StudySpec(Model):
     sampler: Plugin = Plugin(name="tpe")
     pruner: Plugin = Plugin(name="none")
     budget: Budget
+    first: Annotated[
+        list[dict[Key, ParamValue]] | None,
+        Field(
+            max_length=100,
+            description="Settings to try first; what one leaves open is sampled. Unset: the "
+            "family's default, so that the result says what tuning gained. A grid tries what is "
+            "on it alone, and an external study has no default.",
+        ),
+    ] = None
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
 
 

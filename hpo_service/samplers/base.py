@@ -35,6 +35,8 @@ class SamplerEntry:
     # the points of a study form one sequence.
     seeded: Literal["trial", "study"] = "trial"
     multi_objective: bool = True
+    # The user has listed what is to be tried: nothing is added to it.
+    listed: bool = False
 
     def check(self, space: Space, options: Mapping[str, Any], n_metrics: int) -> None:
         """Raise `InvalidRequest` unless the sampler can search `space` for so many metrics."""

@@ -239,4 +239,4 @@ def _build(searched: Space, options: GridOptions, _seed: int) -> BaseSampler:
     return GridSampler(searched, options)
 
 
-GRID = SamplerEntry(options=GridOptions, build=_build, check_space=check)
+GRID = SamplerEntry(options=GridOptions, build=_build, check_space=check, listed=True)

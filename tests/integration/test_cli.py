@@ -79,7 +79,8 @@ def test_a_study_from_options_to_its_end(hpo: Hpo, tmp_path: Path) -> None:
     assert "Created study flowers" in done(hpo(*CREATE, "--name", "flowers", "-p", "epochs=3"))
     assert "flowers" in done(hpo("study", "list"))
     done(hpo("trial", "add", "flowers", "-p", "learning_rate=0.01", "-p", "optimizer=adam"))
-    (trial,) = json.loads(done(hpo("study", "export", "flowers", "--format", "json")))
+    default, trial = json.loads(done(hpo("study", "export", "flowers", "--format", "json")))
+    assert default["params"]["optimizer"] == "adam"
     assert trial["params"] == {"learning_rate@adaptive": 0.01, "optimizer": "adam"}
 
     assert "paused" in done(hpo("study", "pause", "flowers"))

@@ -14,8 +14,10 @@ from hpo_service.database import Database
 
 
 def plan(database: Database, folder: Path, model: str, dataset: str, **more: Any) -> plans.Plan:
+    """Of a study with `more` in its objective, and what `spec` says beside it."""
+    beside = more.pop("spec", {})
     objective = {"kind": "train", "model": model, "dataset": dataset} | more
-    spec = {"name": "s", "objective": objective, "budget": {"trials": 3}}
+    spec = {"name": "s", "objective": objective, "budget": {"trials": 3}} | beside
     with database.read() as session:
         return plans.plan(session, Blobs(folder), protocol.StudySpec.model_validate(spec))
 
@@ -53,3 +55,53 @@ def test_a_kind_of_data_that_does_not_fit_is_refused(
     assert plan(database, tmp_path, "images", "digits").baselines == ("logistic_regression",)
     with pytest.raises(errors.InvalidRequest, match=r"kind image, but digits_rows is sequence: ta"):
         plan(database, tmp_path, "images", "digits_rows")
+
+
+def test_a_study_begins_with_the_family_s_default(database: Database, tmp_path: Path) -> None:
+    made = plan(database, tmp_path, "mlp", "iris", params={"epochs": 5})
+    (first,) = made.first
+    defaults = catalog.FAMILIES["mlp"].hyperparameters().model_dump()
+    assert made.default
+    assert first["learning_rate@adaptive"] == defaults["learning_rate"]
+    # The space's decay is logarithmic and has no 0.
+    assert first["weight_decay"] == pytest.approx(0, abs=1e-5)
+    same = set(first) - {"learning_rate@adaptive", "weight_decay"}
+    assert {"hidden_layers", "activation", "dropout"} < same
+    assert all(first[name] == defaults[name] for name in same)
+    assert "epochs" not in first
+
+
+def test_a_default_outside_of_the_space_is_brought_into_it(
+    database: Database, tmp_path: Path
+) -> None:
+    space = {
+        "hidden_units": {"type": "int", "low": 100, "high": 200, "step": 20},
+        "activation": {"type": "categorical", "choices": ["tanh", "swish"]},
+        "learning_rate": {"type": "float", "low": 0.01, "high": 0.1},
+    }
+    made = plan(database, tmp_path, "mlp", "iris", spec={"search_space": space})
+    assert made.first == ({"hidden_units": 100, "activation": "tanh", "learning_rate": 0.01},)
+
+
+def test_what_is_tried_first_can_be_said(database: Database, tmp_path: Path) -> None:
+    asked = [{"optimizer": "sgd", "learning_rate": 0.1}, {}]
+    made = plan(database, tmp_path, "mlp", "iris", spec={"first": asked})
+    assert made.first == ({"optimizer": "sgd", "learning_rate@sgd": 0.1}, {})
+    assert not made.default
+    assert plan(database, tmp_path, "mlp", "iris", spec={"first": []}).first == ()
+    for wrong, field in (
+        ([{"optimizer": "sgd", "learning_rate": 9.0}], "first.0.learning_rate@sgd"),
+        ([{}, {"dropuot": 0.1}], "first.1.dropuot"),
+        ([{}] * 4, "first"),
+    ):
+        with pytest.raises(errors.InvalidRequest) as caught:
+            plan(database, tmp_path, "mlp", "iris", spec={"first": wrong})
+        assert caught.value.fields[0].field == field
+
+
+def test_a_grid_tries_what_is_on_it_alone(database: Database, tmp_path: Path) -> None:
+    spec = {
+        "search_space": {"dropout": {"type": "float", "low": 0, "high": 0.5, "step": 0.25}},
+        "sampler": {"name": "grid"},
+    }
+    assert plan(database, tmp_path, "mlp", "iris", spec=spec).first == ()

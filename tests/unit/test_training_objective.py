@@ -65,6 +65,25 @@ def test_one_report_an_epoch_and_the_last_one_is_the_value(data: Path) -> None:
     assert (tell.state, tell.epoch, tell.values) == ("complete", 6, reports[-1].values)
 
 
+def test_a_given_epoch_scores_on_the_schedule_of_all_epochs(data: Path) -> None:
+    params = FAST | {"schedule": "cosine", "patience": 2}
+    whole, part = training.lease("mlp", params), training.lease("mlp", params, epoch=4)
+    channel = run([whole, part], data)
+    tell, reports = channel.tells[part.lease_id], channel.reports[part.lease_id]
+    assert (tell.state, tell.epoch, len(reports)) == ("complete", 4, 4)
+    assert [r.folds for r in reports] == [r.folds for r in channel.reports[whole.lease_id][:4]]
+
+
+def test_trials_on_other_folds_share_a_pack_and_nothing_else(data: Path) -> None:
+    searched = training.lease("mlp", FAST)
+    fresh = training.lease("mlp", FAST, study_seed=99, folds=3)
+    packed = run([searched, fresh], data)
+    for lease in (searched, fresh):
+        assert packed.tells[lease.lease_id] == run([lease], data).tells[lease.lease_id]
+    folds = [packed.reports[lease.lease_id][-1].folds for lease in (searched, fresh)]
+    assert [len(each[0]) for each in folds] == [5, 3]
+
+
 def test_a_bad_trial_of_a_pack_leaves_the_others_as_they_are_alone(data: Path) -> None:
     sgd = FAST | {"optimizer": "sgd", "learning_rate": 0.05}
     good = training.lease("mlp", sgd | {"dropout": 0.2}, seed=3)
