@@ -109,12 +109,17 @@ def predicted(model: Path, table: Table) -> Floats:
     with tempfile.TemporaryDirectory() as folder:
         rows, out = Path(folder) / "rows", Path(folder) / "out"
         rows.write_bytes(table.to_bytes())
-        line = command("workers.predict", str(model), str(rows), str(out))
-        run = subprocess.run(line, capture_output=True, text=True, check=False)
-        if run.returncode:
-            said = run.stderr.strip().splitlines() or [f"it ended with {run.returncode}"]
-            raise errors.HpoError(f"The model could not predict: {said[-1]}")
+        run_worker("workers.predict", str(model), str(rows), str(out))
         return load_file(out)["prediction"]
+
+
+def run_worker(module: str, *words: str) -> None:
+    """Run a module that needs PyTorch in a process of its own; raises what it says went wrong."""
+    line = command(module, *words)
+    run = subprocess.run(line, capture_output=True, text=True, check=False)
+    if run.returncode:
+        said = run.stderr.strip().splitlines() or [f"it ended with {run.returncode}"]
+        raise errors.HpoError(f"The model cannot be used: {said[-1]}")
 
 
 def as_csv(prediction: Floats, schema: protocol.DatasetSchema) -> str:

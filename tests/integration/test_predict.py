@@ -1,11 +1,14 @@
-"""`hpo predict`: a stored model and a file of rows, without a server."""
+"""`hpo predict` and `hpo export`: a stored model and a file of rows, without a server."""
 
 from __future__ import annotations
 
 import csv
+import json
+import sys
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from safetensors.numpy import load
 from typer.testing import CliRunner, Result
@@ -14,6 +17,7 @@ from hpo_service.cli.commands import app
 from tests import training
 from workers import predict
 from workers.data.dataset import Dataset
+from workers.export import __main__ as export
 
 HEADER = "colour,size,y,id,shape\n"
 ROWS = "red,51.5,yes,1,round\n,,no,2,long\ngreen,40,maybe,3,round\n"
@@ -142,3 +146,36 @@ def test_the_process_that_predicts_says_what_is_wrong(
     assert predict.main([str(folder / "model"), str(folder / "nothing"), "out"]) == 1
     assert predict.main([str(folder / "nothing"), str(folder / "held_out"), "out"]) == 1
     assert capsys.readouterr().err.count("\n") == 2
+
+
+def test_an_onnx_file_says_what_the_model_says_of_the_columns(folder: Path) -> None:
+    data, file = training.mixed(), folder / "model.onnx"
+    result = CliRunner().invoke(app, ["export", str(folder / "model"), str(file)])
+    assert "of family mlp" in done(result)
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    card = json.loads(session.get_modelmeta().custom_metadata_map["model"])
+    assert [column["name"] for column in card["schema"]["columns"]] == ["size", "colour", "shape"]
+    inputs = {"numeric": data.numeric[40:], "categorical": data.categorical[40:]}
+    (found,) = session.run(["prediction"], inputs)
+    said = load((folder / "predictions").read_bytes())["prediction"]
+    np.testing.assert_allclose(found, said, atol=1e-4)
+
+
+def test_an_export_that_cannot_be_is_one_line(folder: Path, tmp_path: Path) -> None:
+    ridge = training.stored(training.small("regression"), "ridge", {}, tmp_path)["model"]
+    (tmp_path / "model").write_bytes(ridge)
+    for model, says in (
+        (folder / "predictions", "is no model"),
+        (tmp_path / "model", "no ONNX form"),
+    ):
+        words = ["export", str(model), str(tmp_path / "out.onnx")]
+        assert says in failed(CliRunner().invoke(app, words))
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_without_the_extra_it_says_how_to_get_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "workers.export.model", None)
+    assert export.main([str(folder / "model"), "out.onnx"]) == 1
+    assert "pip install 'hpo-service[onnx]'" in capsys.readouterr().err
