@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from hpo_service.cli.frame import DEFAULT_URL, Token, Url, console
-from hpo_service.cli.predict import Model, model_file, read_card, run_worker
+from hpo_service.cli.predict import Model, model_file, read_card
+from hpo_service.cli.server import run_worker
 
 
 def export(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from rich.console import Console
 
 from hpo_service import errors, protocol
 from hpo_service.cli.frame import DEFAULT_URL, Token, Url, connect
-from hpo_service.cli.server import command
+from hpo_service.cli.server import run_worker
 
 if TYPE_CHECKING:
     import numpy as np
@@ -111,15 +110,6 @@ def predicted(model: Path, table: Table) -> Floats:
         rows.write_bytes(table.to_bytes())
         run_worker("workers.predict", str(model), str(rows), str(out))
         return load_file(out)["prediction"]
-
-
-def run_worker(module: str, *words: str) -> None:
-    """Run a module that needs PyTorch in a process of its own; raises what it says went wrong."""
-    line = command(module, *words)
-    run = subprocess.run(line, capture_output=True, text=True, check=False)
-    if run.returncode:
-        said = run.stderr.strip().splitlines() or [f"it ended with {run.returncode}"]
-        raise errors.HpoError(f"The model cannot be used: {said[-1]}")
 
 
 def as_csv(prediction: Floats, schema: protocol.DatasetSchema) -> str:
