@@ -142,14 +142,16 @@ def lanes(rows: Table, family: str, settings: list[tuple[dict[str, Any], int, in
 
 
 def lease(model: str, params: dict[str, Any] | None = None, **changes: Any) -> protocol.TrialLease:
-    """A lease of a search trial; `metrics`, `record`, `folds` go into its objective."""
+    """A lease of a search trial; `metrics`, `record`, `folds`, `repeats` go into its objective."""
     objective = protocol.TrainObjective(
         kind="train",
         model=model,
         dataset="data",
         metrics=changes.pop("metrics", None),
         record=changes.pop("record", []),
-        validation=protocol.Validation(folds=changes.pop("folds", 5)),
+        validation=protocol.Validation(
+            folds=changes.pop("folds", 5), repeats=changes.pop("repeats", 1)
+        ),
     )
     told = {"study_id": 1, "study": "s", "trial_id": 1, "number": 0, "kind": "search"}
     told |= {"attempt": 1, "ttl": 30.0, "seed": 0, "study_seed": 0, "model": model}

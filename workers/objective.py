@@ -12,7 +12,7 @@ from hpo_service import catalog, protocol
 from workers import measured, refit, tells
 from workers.data import dataset
 from workers.data.dataset import Dataset
-from workers.training import checkpoints, curve, devices
+from workers.training import checkpoints, curve, devices, out_of_fold
 from workers.training.folds import Folds
 from workers.training.groups import Group, plan
 from workers.training.trial import Trial, horizon
@@ -57,6 +57,8 @@ class _CrossValidation:
         self._work, self._channel = work, channel
         self._splits: dict[Split, Folds] = {}
         self._kept: dict[str, float] = {}  # when each trial's last checkpoint was made
+        # What each trial's best epoch so far says of the rows that it was not shown.
+        self._said: dict[str, out_of_fold.Predictions] = {}
 
     def run(self, leases: Sequence[protocol.TrialLease]) -> None:
         groups = self._groups(leases)
@@ -117,7 +119,9 @@ class _CrossValidation:
         path = self._work.checkpoints.get(lease.lease_id)
         if path is None:
             return Trial(lease, family, settings, found, epochs)
-        points, states = checkpoints.unpack(path)
+        points, states, said = checkpoints.unpack(path)
+        if said is not None:
+            self._said[lease.lease_id] = said
         for point in points:
             found.add(point)
         self._kept[lease.lease_id] = time.monotonic()
@@ -135,11 +139,12 @@ class _CrossValidation:
             point = curve.point(step, found.folds, optimised, found.train_loss, found.inner)
             trial.curve.add(point)
             self._channel.report(tells.report(trial.lease.lease_id, point))
+            self._keep_predictions(trial, group)
             end = self._end(trial, group)
             if end is None:
                 going.append(trial)
             else:
-                self._channel.tell(trial.lease.lease_id, end)
+                self._tell(trial.lease.lease_id, end)
         self._keep_checkpoints(group, going)
         group.keep(going)
         return [group] if going else []
@@ -175,6 +180,17 @@ class _CrossValidation:
             return tells.failed("stopped", f"the server said {decision.action}")
         return None
 
+    def _tell(self, lease_id: str, tell: protocol.Tell) -> None:
+        said = self._said.pop(lease_id, None)
+        if said is not None and tell.state == "complete":
+            self._channel.artifact(lease_id, out_of_fold.NAME, out_of_fold.pack(said))
+        self._channel.tell(lease_id, tell)
+
+    def _keep_predictions(self, trial: Trial, group: Group) -> None:
+        if trial.curve.scores_by_newest and out_of_fold.kept(group.folds):
+            said = out_of_fold.assemble(group.folds, group.predictions(trial))
+            self._said[trial.lease.lease_id] = said
+
     def _keep_checkpoints(self, group: Group, trials: Sequence[Trial]) -> None:
         now = time.monotonic()
         for trial in trials:
@@ -185,7 +201,7 @@ class _CrossValidation:
     def _keep(self, trial: Trial, group: Group) -> None:
         points, states = trial.curve.points, group.states(trial)
         if states:
-            data = checkpoints.pack(points, states)
+            data = checkpoints.pack(points, states, self._said.get(trial.lease.lease_id))
             self._channel.checkpoint(trial.lease.lease_id, points[-1].step, data)
             self._kept[trial.lease.lease_id] = time.monotonic()
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from workers import generation
@@ -67,6 +69,7 @@ class NetworkGroup:
         self._inner = first.inner
         self._plan = kernels.Plan("batched", 1)
         self._most = 1  # lanes of a pass, once that is decided
+        self._said: dict[Seat, Tensor] = {}  # the newest predictions of the rows that score
 
     @cached_property
     def _table(self) -> Any:
@@ -134,6 +137,19 @@ class NetworkGroup:
         }
         return [found[key] for key in sorted(found)]
 
+    def predictions(self, trial: Trial) -> list[NDArray[np.float64]]:
+        """What the newest epoch says of the rows that each part scores, (rows, outputs).
+
+        Of several restarts the mean of an ensemble, else the first one's: a mean of scores has no
+        predictions, and the best by training loss changes from epoch to epoch.
+        """
+        at, found = self.trials.index(trial), []
+        for part, mask in enumerate(self._table.valid_mask):
+            restarts = trial.settings.restarts if trial.ensemble else 1
+            said = torch.stack([self._said[Seat(at, part, r)] for r in range(restarts)]).mean(0)
+            found.append(said[: int(mask.sum())].cpu().numpy())
+        return found
+
     @property
     def key(self) -> Hashable:
         """What a trial must agree in to join."""
@@ -192,6 +208,8 @@ class NetworkGroup:
             found.scores[which] |= self._generated(each, each.lanes.network, names)
             return
         prediction = each.lanes.predict(which)
+        if which == "valid":
+            self._said |= dict(zip(each.seats, prediction, strict=True))
         ensembles = {t for t, trial in enumerate(self.trials) if trial.ensemble}
         plain = [at for at, seat in enumerate(each.seats) if seat.trial not in ensembles]
         scores = found.scores[which]
@@ -268,10 +286,12 @@ class EstimatorGroup:
     def __init__(self, trial: Trial, folds: Folds) -> None:
         self.trials = [trial]
         self.folds = folds
+        self._said: list[NDArray[np.float64]] = []
 
     def advance(self) -> list[Scores]:
         """Fit and score every fold."""
         trial = self.trials[0]
+        self._said = []
         scores: dict[str, list[float]] = {name: [] for name in self.folds.measured}
         for part in self.folds.parts("columns", inner=False):
             for name, value in self._score(trial, part).items():
@@ -284,6 +304,10 @@ class EstimatorGroup:
 
     def smaller(self) -> None:
         """There is nothing to make smaller."""
+
+    def predictions(self, trial: Trial) -> list[NDArray[np.float64]]:
+        """As of a `NetworkGroup`."""
+        return self._said
 
     def states(self, trial: Trial) -> list[State]:
         """Nothing to go on with."""
@@ -299,8 +323,9 @@ class EstimatorGroup:
         assert isinstance(model, EstimatorModel)
         outputs = self.folds.dataset.outputs
         fitted = model.fit(trial.settings, part.train_inputs, part.train_target, outputs)
-        prediction = torch.from_numpy(fitted.predict(part.valid_inputs))
-        return self.folds.measure_rows(prediction, torch.from_numpy(part.valid_target))
+        said = fitted.predict(part.valid_inputs)
+        self._said.append(said)
+        return self.folds.measure_rows(torch.from_numpy(said), torch.from_numpy(part.valid_target))
 
 
 Group = NetworkGroup | EstimatorGroup
