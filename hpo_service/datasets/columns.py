@@ -98,8 +98,7 @@ def number(text: str) -> float | None:
 def _from_text(name: str, series: Any, *, decimal_comma: bool) -> Column:
     import numpy as np
 
-    codes = series.cat.codes.to_numpy().astype(np.int32)
-    column = _textual(name, codes, [str(text).strip() for text in series.cat.categories])
+    column = textual(name, series)
     values = [number(text) for text in column.texts]
     decimal_comma = decimal_comma and None in values
     if decimal_comma:
@@ -109,6 +108,14 @@ def _from_text(name: str, series: Any, *, decimal_comma: bool) -> Column:
     # The last entry serves code -1.
     numbers = np.array([*values, math.nan], np.float64)[column.codes]
     return Numeric(name, numbers, decimal_comma)
+
+
+def textual(name: str, series: Any) -> Textual:
+    """A column of `CsvFile.texts`, read as texts whatever they look like."""
+    import numpy as np
+
+    codes = series.cat.codes.to_numpy().astype(np.int32)
+    return _textual(name, codes, [str(text).strip() for text in series.cat.categories])
 
 
 def _textual(name: str, codes: NDArray[np.int32], texts: list[str]) -> Textual:

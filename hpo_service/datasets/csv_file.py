@@ -78,10 +78,16 @@ class CsvFile:
         return found
 
     def texts(self, positions: list[int]) -> pd.DataFrame:
-        """These columns as pandas categoricals of their texts."""
-        frame: pd.DataFrame = self._read(usecols=positions, dtype="category")
+        """These columns, which hold other than numbers, as pandas categoricals of their texts."""
+        return self._categoricals(self._read(usecols=positions, dtype="category"))
+
+    def written(self, positions: list[int]) -> pd.DataFrame:
+        """As `texts`, for columns of numbers too: 01 stays 01."""
+        return self._categoricals(self._read(usecols=positions, dtype="str"))
+
+    def _categoricals(self, frame: pd.DataFrame) -> pd.DataFrame:
         self._check_length(len(frame))
-        return frame
+        return frame.astype("category")
 
     def _check_length(self, rows: int) -> None:
         # pandas and the csv module part ways over rare things such as a tab before a quote.
@@ -105,12 +111,15 @@ class CsvFile:
         )
 
 
-def scan(data: bytes) -> CsvFile:
-    """Check the whole file; raises `InvalidRequest` that names the line and what to do."""
+def scan(data: bytes, fewest: int = 2) -> CsvFile:
+    """Check the whole file; raises `InvalidRequest` that names the line and what to do.
+
+    `fewest`: columns that it must have.
+    """
     _refuse_nul(data)
     try:
         delimiter = max(DELIMITERS, key=lambda candidate: _fit(data, candidate))
-        return _scan(data, delimiter)
+        return _scan(data, delimiter, fewest)
     except UnicodeDecodeError:
         raise _not_utf8(data) from None
 
@@ -141,12 +150,12 @@ def _fit(data: bytes, delimiter: str) -> tuple[bool, int]:
     return width > 1 and all(len(fields) == width for fields in records), width
 
 
-def _scan(data: bytes, delimiter: str) -> CsvFile:
+def _scan(data: bytes, delimiter: str, fewest: int) -> CsvFile:
     reader = _reader(data, delimiter)
     lines = array("I")
     start = 1
     try:
-        columns = _header(next((fields for fields in reader if fields), []))
+        columns = _header(next((fields for fields in reader if fields), []), fewest)
         width = len(columns)
         start = reader.line_num + 1
         for fields in reader:
@@ -179,10 +188,10 @@ def _what_is_wrong(error: csv.Error) -> str:
     return f"cannot be read: {message}"
 
 
-def _header(fields: list[str]) -> list[str]:
+def _header(fields: list[str], fewest: int) -> list[str]:
     if not fields:
         raise errors.invalid(FIELD, "is empty: send a CSV file with a header line and rows")
-    if len(fields) == 1:
+    if len(fields) < fewest:
         raise errors.invalid(
             FIELD,
             "has one column only: inputs and a target are needed, "

@@ -61,7 +61,7 @@ def _from_numbers(column: Numeric, task: protocol.Task | None) -> Target:
     import numpy as np
 
     distinct, codes = np.unique(column.values, return_inverse=True)
-    classes = [_label(value) for value in distinct.tolist()]
+    classes = [label(value) for value in distinct.tolist()]
     if len(classes) == 1:
         raise _one_class(column.name, classes[0], len(codes))
     said = "read as {}" + (", as asked" if task else ": say `task` if it should be otherwise")
@@ -79,7 +79,8 @@ def _guess(distinct: NDArray[np.float64], rows: int) -> protocol.Task:
     return "classification" if len(distinct) == 2 or (whole and few) else "regression"
 
 
-def _label(value: float) -> str:
+def label(value: float) -> str:
+    """What a class is called that is a number."""
     return str(int(value)) if value.is_integer() else repr(value)
 
 

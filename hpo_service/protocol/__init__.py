@@ -58,6 +58,7 @@ from hpo_service.protocol.leases import (
     TrialLease,
     Worker,
 )
+from hpo_service.protocol.model import ModelCard
 from hpo_service.protocol.results import ErrorBody, Final, Fresh, Importances, Problem, Scored
 from hpo_service.protocol.space import Choice, Distribution, FloatRange, IntRange, SearchSpace
 from hpo_service.protocol.study import (
@@ -124,6 +125,7 @@ __all__ = [
     "Leases",
     "ManualTrial",
     "Model",
+    "ModelCard",
     "ModelSetting",
     "Name",
     "Objective",
