@@ -33,6 +33,8 @@ class Trainer:
         threads = str(options.threads)
         arguments = ["--device", options.device, "--threads", threads]
         arguments += ["--precision", options.precision, "--objective", options.objective]
+        if options.function is not None:
+            arguments += ["--function", options.function]
         environment = {k: v for k, v in os.environ.items() if k not in _SECRETS}
         # A new session, too: Ctrl-C in a terminal is for the agent alone.
         self._process = subprocess.Popen(

@@ -40,6 +40,8 @@ from hpo_service.protocol.base import (
     WorkerName,
 )
 from hpo_service.protocol.data import Artifact, Artifacts, Column, Dataset, Datasets, DatasetSchema
+from hpo_service.protocol.functions import PREFIX as FUNCTION_PREFIX
+from hpo_service.protocol.functions import named_function
 from hpo_service.protocol.leases import (
     Beat,
     Decision,
@@ -62,6 +64,7 @@ from hpo_service.protocol.study import (
     Best,
     Budget,
     Counts,
+    CustomObjective,
     ExternalObjective,
     Objective,
     Page,
@@ -72,11 +75,13 @@ from hpo_service.protocol.study import (
     StudySpec,
     TrainObjective,
     Validation,
+    ability,
 )
 from hpo_service.protocol.trials import Curve, ManualTrial, Point, Trial, TrialError, Trials
 
 __all__ = [
     "CHECKPOINT",
+    "FUNCTION_PREFIX",
     "MAX_GRID_POINTS",
     "MAX_INT",
     "MAX_LEASES",
@@ -93,6 +98,7 @@ __all__ = [
     "Column",
     "Counts",
     "Curve",
+    "CustomObjective",
     "DataKind",
     "Dataset",
     "DatasetSchema",
@@ -157,4 +163,6 @@ __all__ = [
     "ValidationMethod",
     "Worker",
     "WorkerName",
+    "ability",
+    "named_function",
 ]
