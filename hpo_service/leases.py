@@ -72,14 +72,14 @@ def _asks_for() -> ColumnElement[str]:
 
 def require_able(study: Study, objectives: list[str]) -> None:
     """Raise `InvalidRequest` where the caller asks for a study that it cannot run."""
-    needed = study.kind if study.function is None else protocol.FUNCTION_PREFIX + study.function
+    needed, advice = study.kind, "it is for programs that call this API themselves"
+    if study.function is not None:
+        needed = protocol.FUNCTION_PREFIX + study.function
+        advice = f"start `{protocol.worker_command(study.function)}`"
+    elif study.kind == "train":
+        advice = "start `hpo worker` without --objective"
     if needed in objectives:
         return
-    advice = "ask for another study"
-    if study.kind == "train":
-        advice = "start a worker without --objective"
-    elif study.function is not None:
-        advice = f"start a worker with --objective {study.function}"
     raise errors.invalid("objectives", f"study {study.name!r} needs {needed}: {advice}")
 
 

@@ -64,6 +64,7 @@ def _plan_custom(
             "search_space", "a study of your own function needs one: nobody else knows it"
         )
     _refuse_fixed(spec.search_space, objective.params)
+    catalog.check_labels(spec.search_space)
     space.check(spec.search_space)
     plain = Plan(spec=spec, directions=objective.directions, function=objective.name)
     if objective.dataset is None:

@@ -110,8 +110,7 @@ class Agent:
         self._replay()
         self._wait_for_trainer()
         name, device = self._options.name, self._heart.device
-        does = self._options.function or "training"
-        log.info("%s on %s for %s: %s", name, device, self._client.url, does)
+        log.info("%s on %s for %s: %s", name, device, self._client.url, self._options.does)
         while not self._signals:
             width = 1 if self._workshop.alone else self._options.pack
             leases = self._workshop.take_aside() or self._lease(width)

@@ -35,3 +35,8 @@ class Options:
     objective: str = "workers.objective:run"
     function: str | None = None
     objectives: tuple[str, ...] = ("train",)
+
+    @property
+    def does(self) -> str:
+        """What it works at, in a few words."""
+        return f"{self.function} for {', '.join(self.objectives)}" if self.function else "training"

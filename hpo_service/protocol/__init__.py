@@ -41,7 +41,7 @@ from hpo_service.protocol.base import (
 )
 from hpo_service.protocol.data import Artifact, Artifacts, Column, Dataset, Datasets, DatasetSchema
 from hpo_service.protocol.functions import PREFIX as FUNCTION_PREFIX
-from hpo_service.protocol.functions import named_function
+from hpo_service.protocol.functions import named_function, worker_command
 from hpo_service.protocol.leases import (
     Beat,
     Decision,
@@ -165,4 +165,5 @@ __all__ = [
     "WorkerName",
     "ability",
     "named_function",
+    "worker_command",
 ]

@@ -45,3 +45,9 @@ def named_function(text: str) -> tuple[str, str]:
             "letters, digits and _ . : -"
         )
     return name, function
+
+
+def worker_command(name: str) -> str:
+    """How to start a worker for the studies that name this function."""
+    function = name if ":" in name else f"{name}=MODULE:FUNCTION"
+    return f"hpo worker --objective {function}"
