@@ -116,8 +116,7 @@ def find(function: str) -> Function:
 
 def _import(name: str) -> ModuleType:
     folder = os.getcwd()
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+    sys.path.insert(0, folder)  # first, as where Python runs a script of that folder
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -159,8 +159,11 @@ def training(
 
 
 def command(module: str, *words: str, **options: str | int | Path | None) -> list[str]:
-    """`python -m module words --option value`; None and False leave an option out."""
-    line = [sys.executable, "-m", module, *words]
+    """`python -P -m module words --option value`; None and False leave an option out.
+
+    -P: a file of the current folder that has the name of one of our modules is not taken for it.
+    """
+    line = [sys.executable, "-P", "-m", module, *words]
     for option, value in options.items():
         if value is True:
             line.append(f"--{option}")

@@ -97,14 +97,15 @@ def misbehaving() -> StudySpec:
 
 def test_whatever_the_function_does_ends_its_trial_alone(fleet: Fleet, folder: Path) -> None:
     (folder / "misbehaving.py").write_text(MODULE)
+    # Named like a module of ours, which is not taken from here.
+    (folder / "workers.py").write_text("raise SystemExit('taken for another module')")
     fleet.serve()
     fleet.client.create_study(misbehaving())
     for how in WAYS:
         fleet.client.add_trial("mine", manual(how))
     fleet.work("--once")  # one that trains gets none of them
-    worker = fleet.start(
-        "workers", "--objective", "mine=misbehaving:objective", "--once", folder=folder
-    )
+    options = ("--objective", "mine=misbehaving:objective", "--once")
+    worker = fleet.start("hpo_service.cli", "worker", *options, folder=folder)
     wait_for(lambda: fleet.finished("mine"), seconds=100)
     trials = fleet.client.trials("mine", limit=100).trials
     assert len(trials) == 12
