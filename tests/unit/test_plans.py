@@ -123,6 +123,8 @@ def test_a_function_of_ones_own_needs_no_data(database: Database, tmp_path: Path
     made = own(database, tmp_path, {"directions": ["maximize", "minimize"]})
     assert (made.function, made.directions) == ("m:f", ["maximize", "minimize"])
     assert (made.search_sha256, made.holdout_sha256, made.baselines) == (None, None, ())
+    assert made.first == ()
+    assert own(database, tmp_path, {}, first=[{"x": 0.5}]).first == ({"x": 0.5},)
 
 
 def test_a_function_of_ones_own_gets_the_rows_that_a_family_would_get(
