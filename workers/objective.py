@@ -99,7 +99,7 @@ class _CrossValidation:
 
     @cached_property
     def _data(self) -> Dataset:
-        return dataset.read(self._work.data)
+        return dataset.read(measured.data(self._work))
 
     def _resumed(
         self,

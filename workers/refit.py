@@ -42,7 +42,7 @@ class Refitted:
 
 def run(lease: protocol.TrialLease, work: Work, channel: Channel) -> protocol.Tell:
     """Fit and score the winner and the baselines; store the winner's model and predictions."""
-    data = dataset.read(work.data)
+    data = dataset.read(measured.data(work))
     held_out = dataset.read(work.holdout) if work.holdout else None
     objective = measured.objective(lease)
     task = catalog.task_of(catalog.FAMILIES[objective.model], data.schema.task)

@@ -41,6 +41,8 @@ from hpo_service.protocol.base import (
     WorkerName,
 )
 from hpo_service.protocol.data import Artifact, Artifacts, Column, Dataset, Datasets, DatasetSchema
+from hpo_service.protocol.functions import PREFIX as FUNCTION_PREFIX
+from hpo_service.protocol.functions import named_function, worker_command
 from hpo_service.protocol.leases import (
     Beat,
     Decision,
@@ -65,6 +67,7 @@ from hpo_service.protocol.study import (
     Best,
     Budget,
     Counts,
+    CustomObjective,
     ExternalObjective,
     Objective,
     Page,
@@ -75,11 +78,13 @@ from hpo_service.protocol.study import (
     StudySpec,
     TrainObjective,
     Validation,
+    ability,
 )
 from hpo_service.protocol.trials import Curve, ManualTrial, Point, Trial, TrialError, Trials
 
 __all__ = [
     "CHECKPOINT",
+    "FUNCTION_PREFIX",
     "MAX_GRID_POINTS",
     "MAX_INT",
     "MAX_LEASES",
@@ -97,6 +102,7 @@ __all__ = [
     "Column",
     "Counts",
     "Curve",
+    "CustomObjective",
     "DataKind",
     "Dataset",
     "DatasetSchema",
@@ -163,4 +169,7 @@ __all__ = [
     "ValidationMethod",
     "Worker",
     "WorkerName",
+    "ability",
+    "named_function",
+    "worker_command",
 ]

@@ -35,7 +35,15 @@ class LeaseRequest(Model):
     worker: WorkerName
     lease_ids: Annotated[list[LeaseId], Field(min_length=1, max_length=MAX_LEASES)]
     study: Annotated[Name | Int63 | None, Field(description="Name or id; unset: any.")] = None
-    objectives: Annotated[list[Key], Field(min_length=1, max_length=20)] = ["train"]
+    objectives: Annotated[
+        list[Key],
+        Field(
+            min_length=1,
+            max_length=20,
+            description="What the caller can run: `train`, `external`, `custom:` and the name of "
+            "a function.",
+        ),
+    ] = ["train"]
 
     @field_validator("lease_ids")
     @classmethod
@@ -77,7 +85,7 @@ class OutOfFold(Model):
 class TrialLease(Model):
     """All a worker needs to run one attempt of one trial.
 
-    `model` is the family to run (none in an external study), `params` all of its fixed and
+    `model` is the family to run (of a train study), `params` all of its fixed and
     proposed parameters. `seed` is the trial's own randomness, the same in every attempt;
     `study_seed` shuffles the folds. With an `epoch` the training ends after that one, on the
     schedule of all, and it is the one that scores. With a `resume_step` above 0 the artifact
