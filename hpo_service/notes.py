@@ -37,7 +37,8 @@ def notes(
             "The spread is the standard deviation over the folds: how much scores differ from "
             "fold to fold, not an interval for the true score."
         )
-    return [*notes, *_about_held_out(objective, first, final.held_out_uses)]
+    notes += _about_held_out(objective, first, final.held_out_uses)
+    return [*notes, *_about_estimate(final), *_about_verdict(final)]
 
 
 def _optimism(objective: protocol.TrainObjective, first: protocol.Scored, compared: int) -> str:
@@ -97,6 +98,43 @@ def _about_fresh_folds(
     ]
     default = next((each for each in others if each.default), None)
     return notes if default is None else [*notes, _gain(first, default, direction, validation)]
+
+
+def _about_estimate(final: protocol.Final) -> list[str]:
+    found = final.estimate
+    if found is None or found.kind == "held_out":
+        return []
+    return [
+        f"What the chosen setting is worth: {found.metric} {_with_interval(found)}, from the "
+        f"predictions of {found.rows:,} rows by networks that were not shown them, the luck of "
+        "choosing taken out (bootstrap cross-validation, Tsamardinos et al. 2018)."
+    ]
+
+
+def _about_verdict(final: protocol.Final) -> list[str]:
+    found = final.verdict
+    if found is None:
+        return []
+    answers = {
+        "better": f"Better than {found.baseline}, the best baseline",
+        "not_better": f"Not better than {found.baseline}, the best baseline",
+        "cannot_tell": f"This much data cannot tell whether it is better than {found.baseline}, "
+        "the best baseline",
+    }
+    known = [f"{found.metric} differs by {found.difference:+.4g}"]
+    if found.low is not None and found.high is not None:
+        known.append(f"95 % interval {found.low:+.4g} to {found.high:+.4g}")
+    if found.answer == "cannot_tell" and found.detectable is not None:
+        known.append(
+            f"a true difference of {found.detectable:.2g} would have shown four times in 5"
+        )
+    return [f"{answers[found.answer]}: {', '.join(known)} ({found.test} test on fresh folds)."]
+
+
+def _with_interval(found: protocol.Estimate) -> str:
+    if found.low is None or found.high is None:
+        return f"{found.value:.4f}"
+    return f"{found.value:.4f} ({found.low:.4f} to {found.high:.4f})"
 
 
 def _gain(

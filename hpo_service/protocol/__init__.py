@@ -58,6 +58,7 @@ from hpo_service.protocol.leases import (
     Tell,
     Told,
     TrialLease,
+    Verdict,
     Worker,
 )
 from hpo_service.protocol.model import ModelCard
@@ -167,6 +168,7 @@ __all__ = [
     "Trials",
     "Validation",
     "ValidationMethod",
+    "Verdict",
     "Worker",
     "WorkerName",
     "ability",

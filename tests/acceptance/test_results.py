@@ -20,7 +20,7 @@ from tests.acceptance.conftest import Fleet, wait_for
 pytestmark = pytest.mark.timeout(300)
 
 
-def spec(name: str, **more: Any) -> protocol.StudySpec:
+def spec(name: str, holdout: float = 0.2, **more: Any) -> protocol.StudySpec:
     given = {
         "name": name,
         "objective": {
@@ -29,6 +29,7 @@ def spec(name: str, **more: Any) -> protocol.StudySpec:
             "dataset": "wine",
             "params": {"epochs": 8},
             "validation": {"folds": 3},
+            "holdout": holdout,
         },
         "pruner": {"name": "asha"},
         "budget": {"trials": 8},
@@ -65,7 +66,9 @@ def test_one_worker_repeats_a_study_exactly(fleet: Fleet) -> None:
 
 def test_the_best_trials_are_confirmed_on_fresh_folds(fleet: Fleet) -> None:
     fleet.serve()
-    fleet.client.create_study(spec("confirmed", budget={"trials": 20}, pruner={"name": "none"}))
+    fleet.client.create_study(
+        spec("confirmed", 0.0, budget={"trials": 20}, pruner={"name": "none"})
+    )
     assert fleet.work("--study", "confirmed", "--once", "--pack", "8").wait(120) == 0
     assert fleet.finished("confirmed")
     result = fleet.client.final("confirmed")
@@ -80,6 +83,13 @@ def test_the_best_trials_are_confirmed_on_fresh_folds(fleet: Fleet) -> None:
         assert each.fresh.folds != each.folds
         assert each.fresh.values == pytest.approx([statistics.mean(each.fresh.folds[0])])
     assert fleet.client.study("confirmed").n_trials == 20
+    assert result.verdict is not None
+    assert (result.verdict.baseline, result.verdict.metric) == ("logistic_regression", "accuracy")
+    assert result.verdict.answer != "better"
+    assert result.estimate is not None
+    (best,) = fleet.client.best("confirmed")
+    assert (result.estimate.kind, result.estimate.rows) == ("bootstrap_cv", 178)
+    assert result.estimate.value < best.values[0]
 
 
 def test_no_cache_of_a_worker_holds_a_held_out_row(fleet: Fleet, tmp_path: Path) -> None:

@@ -167,6 +167,7 @@ def test_the_winner_and_completed_baselines_are_refitted(database: Database) -> 
         params={"epochs": 9, "dropout": 0.2},
         epochs=4,
         seed=seeds.trial_seed(7, 1),
+        number=1,
         values=[0.9],
     )
     assert (baseline.name, baseline.model, baseline.epochs) == (*["logistic_regression"] * 2, 1)
