@@ -56,6 +56,12 @@ def start(session: WriteSession, now: datetime, study: Study) -> bool:
     return bool(settings)
 
 
+def number(row: Trial) -> int | None:
+    """The number of the trial that a confirm row repeats; None for any other row."""
+    of = (row.system_attrs or {}).get(OF)
+    return of if isinstance(of, int) else None
+
+
 def validation(row: Trial, of_study: protocol.Validation) -> protocol.Validation:
     """How a confirm row is evaluated: as in the search, but cheaper than leaving each row out."""
     repeats = int(row.system_attrs[REPEATED])

@@ -8,7 +8,7 @@ from typing import Literal
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hpo_service import confirm, errors, final, leases, protocol, seeds, studies
+from hpo_service import confirm, errors, files, final, leases, protocol, seeds, studies
 from hpo_service.database import WriteSession
 from hpo_service.service import Service
 from hpo_service.suggest import Proposal, Search
@@ -238,6 +238,8 @@ def build(session: Session, service: Service, trial: Trial) -> protocol.TrialLea
     model, fixed = trial.model, {}
     if isinstance(objective, protocol.TrainObjective) and model is None:
         model, fixed = objective.model, objective.params
+    elif isinstance(objective, protocol.CustomObjective):
+        fixed = objective.params
     attempt = session.get(Attempt, trial.lease_id)
     return protocol.TrialLease(
         lease_id=trial.lease_id or "",
@@ -258,6 +260,7 @@ def build(session: Session, service: Service, trial: Trial) -> protocol.TrialLea
         data=study.search_sha256,
         holdout=study.holdout_sha256 if trial.kind == "final" else None,
         refits=final.refits(session, study) if trial.kind == "final" else [],
+        predictions=files.out_of_fold(session, study) if trial.kind == "final" else [],
     )
 
 

@@ -99,11 +99,24 @@ def result(session: Session, study: Study) -> protocol.Final:
             for each in found
         ],
         baselines=[scored[row.id] for row in baselines],
+        held_out_uses=_held_out_uses(session, study),
         notes=[],
         error=_error(last),
     )
     said = notes.notes(made, study.directions, objective, _compared(session, study))
     return made.model_copy(update={"notes": said})
+
+
+def _held_out_uses(session: Session, study: Study) -> int:
+    """How many studies have been scored on the same rows; 0 where none are held out."""
+    scored = (
+        select(func.count())
+        .select_from(Trial)
+        .join(Study, Study.id == Trial.study_id)
+        .where(Study.holdout_sha256 == study.holdout_sha256)
+        .where(Trial.kind == "final", Trial.state == "complete")
+    )
+    return session.scalar(scored) or 0
 
 
 def _compared(session: Session, study: Study) -> int:

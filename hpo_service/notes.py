@@ -37,7 +37,7 @@ def notes(
             "The spread is the standard deviation over the folds: how much scores differ from "
             "fold to fold, not an interval for the true score."
         )
-    return [*notes, *_about_held_out(objective, first)]
+    return [*notes, *_about_held_out(objective, first, final.held_out_uses)]
 
 
 def _optimism(objective: protocol.TrainObjective, first: protocol.Scored, compared: int) -> str:
@@ -60,7 +60,9 @@ def _epoch_was_chosen(objective: protocol.TrainObjective, first: protocol.Scored
     return getattr(catalog.settings_of(family, first.params), "patience", 0) > 0
 
 
-def _about_held_out(objective: protocol.TrainObjective, first: protocol.Scored) -> list[str]:
+def _about_held_out(
+    objective: protocol.TrainObjective, first: protocol.Scored, uses: int
+) -> list[str]:
     if objective.holdout == 0:
         return [
             'No rows were held out ("holdout": 0), so there is no score on rows that the search '
@@ -73,6 +75,11 @@ def _about_held_out(objective: protocol.TrainObjective, first: protocol.Scored) 
         f"The held-out scores come from {rows:,} rows that no search worker was sent: refitted "
         "on all other rows, each model was scored on them once."
     )
+    if uses > 1:
+        note += (
+            f" They have scored {uses} studies of this data by now: what was chosen among those "
+            "scores is optimistic."
+        )
     return [f"{note} So few rows leave wide intervals."] if rows < FEW_ROWS else [note]
 
 

@@ -21,9 +21,11 @@ class Cache:
 
     def fetch(
         self, client: Client, lease: protocol.TrialLease, stack: ExitStack
-    ) -> tuple[str, str | None]:
+    ) -> tuple[str | None, str | None]:
         """The paths of a lease's data and of its held-out rows, which are deleted with `stack`."""
         if lease.data is None:
+            if isinstance(lease.objective, protocol.CustomObjective):
+                return None, None
             raise errors.invalid("data", "this trial has no data that a worker could train on")
         path = self._folder / lease.data
         if not self._intact(path):
@@ -36,6 +38,18 @@ class Cache:
         aside = Path(folder) / "holdout.safetensors"
         client.download(lease.holdout, aside, lease.lease_id)
         return str(path), str(aside)
+
+    def fetch_predictions(
+        self, client: Client, lease: protocol.TrialLease, stack: ExitStack
+    ) -> dict[str, str]:
+        """The paths of a final lease's predictions by hash, which are deleted with `stack`."""
+        if not lease.predictions:
+            return {}
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hpo-predictions-")))
+        paths = {said.sha256: folder / said.sha256 for said in lease.predictions}
+        for sha256, path in paths.items():
+            client.download(sha256, path, lease.lease_id)
+        return {sha256: str(path) for sha256, path in paths.items()}
 
     def _intact(self, path: Path) -> bool:
         """Hash the file once, and again when it was touched."""

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from hpo_service import protocol
 from hpo_service.catalog import METRICS
+from workers.work import Work
 
 
 def objective(lease: protocol.TrialLease) -> protocol.TrainObjective:
     """The lease's objective; raises `ValueError` where it is not ours to train."""
     if isinstance(lease.objective, protocol.TrainObjective):
         return lease.objective
-    raise ValueError("the lease is of an external study: there is nothing to train")
+    raise ValueError("the lease is of no train study: there is nothing to train")
+
+
+def data(work: Work) -> Path:
+    """The search part of the data; raises `ValueError` where there is none."""
+    if work.data is None:
+        raise ValueError("the lease names no data: there is nothing to train on")
+    return work.data
 
 
 def optimised(objective: protocol.TrainObjective, task: protocol.StudyTask) -> list[str]:

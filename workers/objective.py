@@ -99,7 +99,7 @@ class _CrossValidation:
 
     @cached_property
     def _data(self) -> Dataset:
-        return dataset.read(self._work.data)
+        return dataset.read(measured.data(self._work))
 
     def _resumed(
         self,
@@ -183,7 +183,7 @@ class _CrossValidation:
     def _tell(self, lease_id: str, tell: protocol.Tell) -> None:
         said = self._said.pop(lease_id, None)
         if said is not None and tell.state == "complete":
-            self._channel.artifact(lease_id, out_of_fold.NAME, out_of_fold.pack(said))
+            self._channel.artifact(lease_id, protocol.OUT_OF_FOLD, out_of_fold.pack(said))
         self._channel.tell(lease_id, tell)
 
     def _keep_predictions(self, trial: Trial, group: Group) -> None:

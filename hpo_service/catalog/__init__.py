@@ -84,6 +84,16 @@ def check_space(family: Family, space: Mapping[str, protocol.Distribution]) -> N
         raise errors.InvalidRequest(_sentence(fields), fields=tuple(fields))
 
 
+def check_labels(space: Mapping[str, protocol.Distribution]) -> None:
+    """Ranges of one name, told apart by labels, are never active together.
+
+    Raises `InvalidRequest` with fields such as `search_space.learning_rate@sgd`.
+    """
+    fields = _overlaps(space)
+    if fields:
+        raise errors.InvalidRequest(_sentence(fields), fields=tuple(fields))
+
+
 def _wrong_ends(
     family: Family, name: str, distribution: protocol.Distribution
 ) -> list[errors.FieldError]:

@@ -11,6 +11,7 @@ from hpo_service.protocol.base import (
     MAX_GRID_POINTS,
     MAX_INT,
     MAX_LEASES,
+    OUT_OF_FOLD,
     TERMINAL,
     UNFINISHED,
     Action,
@@ -40,6 +41,8 @@ from hpo_service.protocol.base import (
     WorkerName,
 )
 from hpo_service.protocol.data import Artifact, Artifacts, Column, Dataset, Datasets, DatasetSchema
+from hpo_service.protocol.functions import PREFIX as FUNCTION_PREFIX
+from hpo_service.protocol.functions import named_function, worker_command
 from hpo_service.protocol.leases import (
     Beat,
     Decision,
@@ -49,6 +52,7 @@ from hpo_service.protocol.leases import (
     LeaseRequest,
     Leases,
     ModelSetting,
+    OutOfFold,
     Report,
     Reports,
     Tell,
@@ -63,6 +67,7 @@ from hpo_service.protocol.study import (
     Best,
     Budget,
     Counts,
+    CustomObjective,
     ExternalObjective,
     Objective,
     Page,
@@ -73,14 +78,17 @@ from hpo_service.protocol.study import (
     StudySpec,
     TrainObjective,
     Validation,
+    ability,
 )
 from hpo_service.protocol.trials import Curve, ManualTrial, Point, Trial, TrialError, Trials
 
 __all__ = [
     "CHECKPOINT",
+    "FUNCTION_PREFIX",
     "MAX_GRID_POINTS",
     "MAX_INT",
     "MAX_LEASES",
+    "OUT_OF_FOLD",
     "TERMINAL",
     "UNFINISHED",
     "Action",
@@ -94,6 +102,7 @@ __all__ = [
     "Column",
     "Counts",
     "Curve",
+    "CustomObjective",
     "DataKind",
     "Dataset",
     "DatasetSchema",
@@ -126,6 +135,7 @@ __all__ = [
     "ModelSetting",
     "Name",
     "Objective",
+    "OutOfFold",
     "Page",
     "ParamValue",
     "Plugin",
@@ -159,4 +169,7 @@ __all__ = [
     "ValidationMethod",
     "Worker",
     "WorkerName",
+    "ability",
+    "named_function",
+    "worker_command",
 ]

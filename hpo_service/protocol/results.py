@@ -46,6 +46,10 @@ class Final(Model):
         Field(description="All trials that were evaluated on fresh folds, the winner among them."),
     ] = []
     baselines: list[Scored]
+    held_out_uses: Annotated[
+        int,
+        Field(description="Studies that these very held-out rows have scored, this one included."),
+    ] = 0
     notes: list[str]
     error: TrialError | None = None
 

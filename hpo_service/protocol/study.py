@@ -18,6 +18,7 @@ from hpo_service.protocol.base import (
     StudyState,
     ValidationMethod,
 )
+from hpo_service.protocol.functions import PREFIX, FunctionName
 from hpo_service.protocol.space import SearchSpace
 
 
@@ -71,7 +72,40 @@ class ExternalObjective(Model):
     directions: Annotated[list[Direction], Field(min_length=1, max_length=4)] = ["minimize"]
 
 
-Objective = Annotated[TrainObjective | ExternalObjective, Field(discriminator="kind")]
+class CustomObjective(Model):
+    """A user's own Python function, which workers started with `--objective` have and run.
+
+    With a `dataset` it is given the search part of the data and the folds of `validation`.
+    """
+
+    kind: Literal["custom"]
+    name: FunctionName
+    directions: Annotated[
+        list[Direction], Field(min_length=1, max_length=4, description="Of each value it returns.")
+    ]
+    params: Annotated[dict[Key, FixedValue], Field(max_length=200)] = {}
+    dataset: Annotated[
+        Name | None, Field(description="Unset: the function brings its own data, or needs none.")
+    ] = None
+    validation: Validation = Validation()
+    holdout: Annotated[
+        float, Field(ge=0, le=0.5, description="Share of the rows that the search never sees.")
+    ] = 0.2
+    time_limit: Annotated[
+        float, Field(gt=0, le=30 * 86400, description="Seconds one attempt may take.")
+    ] = 3600.0
+
+
+Objective = Annotated[
+    TrainObjective | ExternalObjective | CustomObjective, Field(discriminator="kind")
+]
+
+
+def ability(objective: Objective) -> str:
+    """What a caller has to name in `LeaseRequest.objectives` to be handed its trials."""
+    if isinstance(objective, CustomObjective):
+        return PREFIX + objective.name
+    return objective.kind
 
 
 class Plugin(BaseModel):
@@ -113,7 +147,7 @@ class StudySpec(Model):
             max_length=100,
             description="Settings to try first; what one leaves open is sampled. Unset: the "
             "family's default, so that the result says what tuning gained. A grid tries what is "
-            "on it alone, and an external study has no default.",
+            "on it alone, and only a family has a default.",
         ),
     ] = None
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0

@@ -195,6 +195,26 @@ def test_the_notes_say_what_a_reader_should_know(database: Database) -> None:
     assert "wide intervals" in notes
 
 
+def test_held_out_rows_that_score_again_are_counted(database: Database) -> None:
+    books = finished(database)
+    with database.write() as (session, now):
+        session.get_one(Study, books.study.id).holdout_sha256 = "a" * 64
+    books.study.holdout_sha256 = "a" * 64
+    assert books.result().held_out_uses == 1
+    with database.write() as (session, now):
+        for name in ("second", "third"):
+            study = Study(
+                name=name, kind="train", directions=["maximize"], state="finished", seed=0,
+                holdout_sha256="a" * 64, created_at=now,
+            )  # fmt: skip
+            session.add(study)
+            session.flush()
+            session.add(Trial(study_id=study.id, kind="final", state="complete", created_at=now))
+    result = books.result()
+    assert result.held_out_uses == 3
+    assert "They have scored 3 studies of this data by now" in " ".join(result.notes)
+
+
 def test_a_chosen_epoch_is_said_to_be_optimistic_too(database: Database) -> None:
     notes = " ".join(finished(database, params={"patience": 3}).result().notes)
     assert "So was its epoch, 4, one for all folds: that alone adds about 0.02" in notes

@@ -15,7 +15,6 @@ from safetensors.numpy import load_file, save
 
 from workers.training.folds import Folds
 
-NAME = "out_of_fold"
 # Larger predictions are not kept: numbers of one trial, in all repeats.
 MOST_NUMBERS = 4_000_000
 
