@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from hpo_service import errors, protocol, tables
 from hpo_service.artifacts import Blobs
 from hpo_service.database import WriteSession
-from hpo_service.datasets import split
+from hpo_service.datasets import split, validating
 from hpo_service.datasets.builtin import DATASETS
 from hpo_service.datasets.ingest import ingest_csv
 from hpo_service.datasets.table import Table
@@ -110,18 +110,19 @@ def prepare(
     """Split a data set for a study and store its parts as blobs, rows in stored order.
 
     The held-out rows depend on the content and on `holdout` (a share, 0 to 0.5) alone, so that
-    every study of the data set holds out the same. Raises `InvalidRequest` for an unknown name,
+    every study of the data set holds out the same; with 0 all rows are searched on, those of an
+    official test part too. Raises `InvalidRequest` for an unknown name,
     a package that is not installed, a validation that does not fit the data, a share that holds
     out too little, or more folds than the search part allows.
     """
     import numpy as np
 
     table = _load(session, blobs, name)
-    validation = split.settled(table.schema, validation)
+    validation = validating.settled(table.schema, validation)
     held = split.held_out(table, holdout)
     split.check_held_out(table, holdout, held)
     search = table.take(np.setdiff1d(np.arange(table.schema.rows), held)) if len(held) else table
-    split.check_folds(search, validation)
+    validating.check_folds(search, validation)
     return Prepared(
         schema=table.schema,
         validation=validation,

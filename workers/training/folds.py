@@ -12,7 +12,7 @@ from torch import Tensor
 from hpo_service import protocol
 from workers import generation, metrics
 from workers.data.dataset import Dataset
-from workers.data.folds import Rows, splits
+from workers.data.folds import Rows, per_repeat, splits
 from workers.data.layouts import Layout
 from workers.data.parts import Part, Table, flatten_steps, split
 from workers.models import MODELS, NetworkModel
@@ -36,6 +36,11 @@ class Folds:
     _parts: dict[Key, list[Part]] = field(default_factory=dict)
     _tables: dict[Key, Table] = field(default_factory=dict)
     _generations: list[generation.Generation] = field(default_factory=list)
+
+    @cached_property
+    def per_repeat(self) -> int:
+        """Parts of one repeat."""
+        return per_repeat(self.dataset, self.validation)
 
     def parts(self, layout: Layout, inner: bool) -> list[Part]:
         """The parts in the order (repeat, fold)."""

@@ -176,7 +176,7 @@ class NetworkGroup:
 
     def _lane(self, seat: Seat) -> Lane:
         trial = self.trials[seat.trial]
-        repeat, fold = divmod(seat.part, self.folds.validation.folds)
+        repeat, fold = divmod(seat.part, self.folds.per_repeat)
         rng = seeding.generator(trial.lease.seed, repeat, fold, seat.restart)
         return Lane(trial.settings, seat.part, rng)
 
@@ -227,7 +227,7 @@ class NetworkGroup:
         """How near the rows that each lane makes are to those it was not shown."""
         against = [self.folds.generations[seat.part] for seat in each.seats]
         seeds = [
-            [self.trials[s.trial].lease.seed, *divmod(s.part, self.folds.validation.folds)]
+            [self.trials[s.trial].lease.seed, *divmod(s.part, self.folds.per_repeat)]
             for s in each.seats
         ]
         found = generation.measure(network, against, seeds, names)
