@@ -35,8 +35,8 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a study needs: the whole table's schema, how it is validated (nothing left open), and
-    the blobs of its two parts.
+    """What a study needs: the whole table's schema, how it is validated (nothing left open), the
+    blobs of its two parts, and the least number to predict, None where classes are.
     """
 
     schema: protocol.DatasetSchema
@@ -44,6 +44,7 @@ class Prepared:
     search_sha256: str
     holdout_sha256: str | None
     search_rows: int
+    least_target: float | None
 
 
 def listing(session: Session) -> list[protocol.Dataset]:
@@ -129,6 +130,7 @@ def prepare(
         search_sha256=store(blobs, search),
         holdout_sha256=store(blobs, table.take(held)) if len(held) else None,
         search_rows=search.schema.rows,
+        least_target=None if table.schema.classes else float(table.target.min()),
     )
 
 

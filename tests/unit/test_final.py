@@ -7,7 +7,7 @@ import pytest
 
 from hpo_service import confirm, final, protocol, ranking, seeds
 from hpo_service.database import Database
-from hpo_service.tables import Report, Study, Trial
+from hpo_service.tables import Attempt, Report, Study, Trial
 from tests.conftest import START
 
 ACCURACY_AND_LOSS = ["maximize", "minimize"]
@@ -61,6 +61,21 @@ class Books:
             )
         )
 
+    def told(self, trial: Trial, notes: dict[str, Any]) -> None:
+        """How the trial's attempt ended."""
+        self._insert(
+            Attempt(
+                lease_id=str(trial.id),
+                trial_id=trial.id,
+                attempt=1,
+                worker="w",
+                token="",
+                outcome="told",
+                notes=notes,
+                started_at=START,
+            )
+        )
+
     def _insert(self, row: Any) -> Any:
         with self.database.write() as (session, _):
             session.add(row)
@@ -104,6 +119,20 @@ def finished(database: Database, **objective: Any) -> Books:
     told = [estimate("winner", 0.88), estimate("logistic_regression", 0.86)]
     books.trial([0.88], kind="final", estimates=told)
     return books
+
+
+def test_ties_are_broken_by_log_loss_then_by_number(database: Database) -> None:
+    books = Books(database, ["maximize"])
+    for value, loss in ((0.9, 0.4), (0.9, None), (0.9, 0.3), (0.9, 0.3), (0.8, 0.1)):
+        books.trial([value], metrics={"log_loss": loss, "train_loss": 0.0})
+    assert (books.winner(), books.best()) == (2, [2])
+
+
+def test_the_result_says_what_is_pooled(database: Database) -> None:
+    books = finished(database)
+    assert not any("Pooled" in note for note in books.result().notes)
+    books.told(books.trial([0.95], params={}, epoch=1), {"pooled": ["accuracy", "roc_auc"]})
+    assert any("Pooled: accuracy, roc_auc" in note for note in books.result().notes)
 
 
 # --- the winner -----------------------------------------------------------------------------
