@@ -57,13 +57,17 @@ def run(lease: protocol.TrialLease, work: Work, channel: Channel) -> protocol.Te
         if setting.name == WINNER:
             _store(setting, data, fitted, lease.lease_id, channel)
         if held_out is not None:
-            scores, more = _scores(setting, fitted, lease.study_seed, names)
+            scores, more = _scores(setting, fitted, held_out, lease.study_seed, names)
             found, beside = found + scores, beside | more
     return _tell(lease, optimised, found, beside, held_out is not None)
 
 
 def _scores(
-    setting: protocol.ModelSetting, fitted: Refitted, study_seed: int, names: list[str]
+    setting: protocol.ModelSetting,
+    fitted: Refitted,
+    held_out: Dataset,
+    study_seed: int,
+    names: list[str],
 ) -> tuple[list[protocol.Estimate], dict[str, float]]:
     """The held-out scores, and what was measured beside them."""
     if fitted.generator is not None:
@@ -71,8 +75,18 @@ def _scores(
         return generation.estimates(setting.name, fitted.generator, held, setting.seed, names)
     prediction = torch.from_numpy(fitted.prediction)
     target = torch.from_numpy(fitted.target)
-    found = intervals.estimates(setting.name, names, prediction, target)
-    return [_without_interval(e) if fitted.per_step else e for e in found], {}
+    if fitted.per_step:
+        found = intervals.estimates(setting.name, names, prediction, target)
+        return [_without_interval(each) for each in found], {}
+    return intervals.estimates(
+        setting.name,
+        names,
+        prediction,
+        target,
+        group=held_out.group,
+        ordered=held_out.schema.ordered,
+        weight=held_out.weight,
+    ), {}
 
 
 def _without_interval(estimate: protocol.Estimate) -> protocol.Estimate:
