@@ -353,6 +353,15 @@ def test_fresh_folds_cost_a_fifth_of_the_search_at_most(
     assert sum(v.repeats * v.folds for v in fits) <= 0.2 * trials * folds * repeats
 
 
+def test_a_hold_out_is_drawn_anew_as_often_as_there_would_be_folds(database: Database) -> None:
+    given = {"method": "hold_out", "share": 0.3}
+    books = searched(database, [n / 100 for n in range(50)], validation=given)
+    validation = protocol.Validation(method="hold_out", share=0.3)
+    fits = [confirm.validation(row, validation) for row in confirmed(books)]
+    assert {(v.method, v.share, v.repeats) for v in fits} == {("hold_out", 0.3, 5)}
+    assert len(fits) * 5 <= 0.2 * 50
+
+
 def test_folds_in_time_are_the_same_again(database: Database) -> None:
     given = {"method": "time_series", "folds": 4}
     rows = confirmed(searched(database, [n / 100 for n in range(30)], validation=given))
