@@ -107,6 +107,8 @@ def result(session: Session, study: Study) -> protocol.Final:
         error=_error(last),
     )
     said = notes.notes(made, study.directions, objective, _compared(session, study))
+    if best_row is not None:
+        said += notes.about_pooled(_told_notes(session, best_row))
     return made.model_copy(update={"notes": said})
 
 

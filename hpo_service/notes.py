@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+from pydantic import JsonValue
 
 from hpo_service import catalog, protocol
 
@@ -39,6 +41,17 @@ def notes(
         )
     notes += _about_held_out(objective, first, final.held_out_uses)
     return [*notes, *_about_estimate(final), *_about_verdict(final)]
+
+
+def about_pooled(told: Mapping[str, JsonValue]) -> list[str]:
+    """How metrics came from their folds where that is not their mean; `told`: a trial's notes."""
+    pooled = told.get("pooled")
+    if not isinstance(pooled, list) or not pooled:
+        return []
+    return [
+        f"Pooled: {', '.join(map(str, pooled))} come from the rows of all folds together, not from "
+        "a mean of the folds, which are small, of different size or of weighted rows."
+    ]
 
 
 def _optimism(objective: protocol.TrainObjective, first: protocol.Scored, compared: int) -> str:
@@ -168,6 +181,7 @@ def _standard_error(
     if len(differences) < 2:
         return None
     # Rows that score for each row that trains.
-    ratio = 1 / (validation.folds - 1)
+    share = validation.share if validation.method == "hold_out" else 1 / validation.folds
+    ratio = share / (1 - share)
     spread: float = statistics.stdev(differences)
     return spread * math.sqrt(1 / len(differences) + ratio)

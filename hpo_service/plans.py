@@ -111,9 +111,11 @@ def _plan_train(
     _check_fits(family, objective.dataset, prepared.schema)
     searched = _search_space(spec, objective, family)
     metrics = objective.metrics or [_default_metric(task)]
-    directions = [_metric(f"objective.metrics.{i}", m, task) for i, m in enumerate(metrics)]
+    least = prepared.least_target
+    directions = [_metric(f"objective.metrics.{i}", m, task, least) for i, m in enumerate(metrics)]
     for i, name in enumerate(objective.record):
-        _metric(f"objective.record.{i}", name, task)
+        _metric(f"objective.record.{i}", name, task, least)
+    _refuse_cost_alone(metrics, task)
     _refuse_repeats("objective.metrics", [*metrics, *objective.record])
     filled = objective.model_copy(update={"metrics": metrics, "validation": prepared.validation})
     return Plan(
@@ -251,14 +253,33 @@ def _default_metric(task: protocol.StudyTask) -> str:
     return next(m.name for m in catalog.METRICS.values() if m.default and task in m.tasks)
 
 
-def _metric(field: str, name: str, task: protocol.StudyTask) -> protocol.Direction:
+def _metric(
+    field: str, name: str, task: protocol.StudyTask, least_target: float | None
+) -> protocol.Direction:
     metric = catalog.METRICS.get(name)
     fitting = ", ".join(m.name for m in catalog.METRICS.values() if task in m.tasks)
     if metric is None:
         raise errors.invalid(field, f"unknown metric {name!r}: take one of {fitting}")
     if task not in metric.tasks:
         raise errors.invalid(field, f"{name} does not fit {task}: take one of {fitting}")
+    bound = metric.least_target
+    if bound is not None and least_target is not None and least_target < bound:
+        raise errors.invalid(
+            field,
+            f"{name} is of targets of at least {bound:g}, but one is {least_target:g}: "
+            "take another metric",
+        )
     return metric.direction
+
+
+def _refuse_cost_alone(metrics: list[str], task: protocol.StudyTask) -> None:
+    """The first metric is what early stopping, the winner and the verdict go by."""
+    if catalog.METRICS[metrics[0]].cost:
+        raise errors.invalid(
+            "objective.metrics.0",
+            f"{metrics[0]} says what a setting takes, not how good it is: name a score before it, "
+            f"such as {_default_metric(task)}",
+        )
 
 
 def _refuse_repeats(field: str, names: list[str]) -> None:

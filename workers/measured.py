@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hpo_service import protocol
-from hpo_service.catalog import METRICS
+from hpo_service.catalog import METRICS, TIE_BREAKER
 from workers.work import Work
 
 
@@ -34,3 +34,11 @@ def recorded(objective: protocol.TrainObjective, task: protocol.StudyTask) -> li
     """Metrics that are measured only."""
     known = optimised(objective, task)
     return [name for name in dict.fromkeys(objective.record) if name not in known]
+
+
+def searched(objective: protocol.TrainObjective, task: protocol.StudyTask) -> list[str]:
+    """What the search measures beside what is optimised: log loss breaks ties in accuracy."""
+    found = recorded(objective, task)
+    first = optimised(objective, task)
+    breaks = "accuracy" in first and TIE_BREAKER not in [*first, *found]
+    return [*found, TIE_BREAKER] if breaks else found

@@ -48,7 +48,9 @@ def run(lease: protocol.TrialLease, work: Work, channel: Channel) -> protocol.Te
     objective = measured.objective(lease)
     task = catalog.task_of(catalog.FAMILIES[objective.model], data.schema.task)
     optimised = measured.optimised(objective, task)
-    names = optimised + measured.recorded(objective, task)
+    # What a setting takes was measured in the search; held-out rows say nothing of it.
+    named = optimised + measured.recorded(objective, task)
+    names = [name for name in named if not catalog.METRICS[name].cost]
     found: list[protocol.Estimate] = []
     beside: dict[str, float] = {}
     for setting in lease.refits:
@@ -193,6 +195,8 @@ def _tell(
     values = winner.values
     if scored:
         by_metric = {each.metric: each.value for each in found if each.name == WINNER}
+        told = zip(optimised, winner.values, strict=True)
+        by_metric |= {name: value for name, value in told if catalog.METRICS[name].cost}
         if any(name not in by_metric for name in optimised):
             raise ArithmeticError("the refitted winner's held-out score is not a finite number")
         values = [by_metric[name] for name in optimised]

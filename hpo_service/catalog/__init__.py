@@ -15,7 +15,7 @@ from hpo_service.catalog.cnn import CNN
 from hpo_service.catalog.family import Family, Hyperparameters, NetworkHyperparameters
 from hpo_service.catalog.gan import GAN
 from hpo_service.catalog.logistic_regression import LOGISTIC_REGRESSION
-from hpo_service.catalog.metrics import METRICS, Metric
+from hpo_service.catalog.metrics import METRICS, TIE_BREAKER, Metric
 from hpo_service.catalog.mlp import MLP
 from hpo_service.catalog.perceptron import PERCEPTRON
 from hpo_service.catalog.ridge import RIDGE
@@ -24,6 +24,7 @@ from hpo_service.catalog.rnn import RNN
 __all__ = [
     "FAMILIES",
     "METRICS",
+    "TIE_BREAKER",
     "Family",
     "Hyperparameters",
     "Metric",

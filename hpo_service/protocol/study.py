@@ -25,21 +25,31 @@ from hpo_service.protocol.space import SearchSpace
 class Validation(Model):
     """How a setting is scored inside the search part of the data.
 
-    `k_fold`: scikit-learn's `KFold` or `StratifiedKFold` with `shuffle=True` and
-    `random_state = study seed + repeat`, over the rows in stored order. `time_series`, for rows
-    that stand in the order of time: scikit-learn's `TimeSeriesSplit`, each fold scored on rows
-    later than all it was trained on.
+    All draws are scikit-learn's, with `random_state = study seed + repeat`, over the rows in
+    stored order; where the rows have groups, a group is never on both sides.
+
+    `k_fold`: `KFold` or `StratifiedKFold` with `shuffle=True`; with groups `GroupKFold` or
+    `StratifiedGroupKFold`. `hold_out`: one split a repeat, `ShuffleSplit` or
+    `StratifiedShuffleSplit`, that scores on `share` of the rows; with groups `GroupShuffleSplit`,
+    on `share` of the groups. `leave_one_out`: each row is scored once, by what was trained on all
+    others; with groups each group. `time_series`, for rows that stand in the order of time:
+    `TimeSeriesSplit`, each fold scored on rows later than all it was trained on.
     """
 
     method: Annotated[
         ValidationMethod | None,
         Field(description="Unset: time_series for data in the order of time, else k_fold."),
     ] = None
-    folds: Annotated[int, Field(ge=2, le=100)] = 5
+    folds: Annotated[
+        int, Field(ge=2, le=100, description="Of k_fold and time_series; others leave it aside.")
+    ] = 5
     repeats: Annotated[int, Field(ge=1, le=20)] = 1
+    share: Annotated[
+        float, Field(ge=0.01, le=0.9, description="Of hold_out: the share of rows that score.")
+    ] = 0.2
     stratify: Annotated[
         bool | None,
-        Field(description="Unset: for k_fold of one class per row, not for anything else."),
+        Field(description="Unset: where one class per row is drawn by k_fold or hold_out."),
     ] = None
 
 

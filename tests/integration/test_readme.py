@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer
 from fastapi.testclient import TestClient
 
-from hpo_service import client, protocol
+from hpo_service import catalog, client, protocol
 from hpo_service.app import create_app
 from hpo_service.cli.commands import app
 from hpo_service.settings import Settings
@@ -40,6 +40,14 @@ def test_the_table_of_settings_is_complete_and_true() -> None:
         )
         for name, field in Settings.model_fields.items()
     ]
+
+
+def test_the_tables_of_methods_and_metrics_are_complete() -> None:
+    named = re.findall(r"^\| ([^|]*) \|.*\|$", README, re.MULTILINE)
+    metrics = [name for cell in named for name in re.findall(r"`(\w+)`", cell)]
+    assert set(catalog.METRICS) <= set(metrics)
+    methods = re.findall(r"^\| `(\w+)`: ", README, re.MULTILINE)
+    assert sorted(methods) == sorted(get_args(protocol.ValidationMethod))
 
 
 def test_the_study_for_curl_is_taken(http: TestClient) -> None:

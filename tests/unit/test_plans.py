@@ -32,6 +32,26 @@ def test_several_targets_can_be_studied(database: Database, tmp_path: Path) -> N
     assert plan(database, tmp_path, "mlp", "linnerud").baselines == ("ridge",)
 
 
+def test_what_a_setting_takes_is_no_first_metric(database: Database, tmp_path: Path) -> None:
+    made = plan(database, tmp_path, "mlp", "iris", metrics=["accuracy", "latency", "parameters"])
+    assert made.directions == ["maximize", "minimize", "minimize"]
+    with pytest.raises(errors.InvalidRequest, match="name a score before it") as caught:
+        plan(database, tmp_path, "mlp", "iris", metrics=["training_time", "accuracy"])
+    assert caught.value.fields[0].field == "objective.metrics.0"
+
+
+def test_a_metric_of_counts_refuses_targets_that_are_none(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert plan(database, tmp_path, "mlp", "diabetes", metrics=["poisson_deviance"]).directions
+    # The least progression is 25.
+    bounded = replace(catalog.METRICS["poisson_deviance"], least_target=26)
+    monkeypatch.setitem(catalog.METRICS, "poisson_deviance", bounded)
+    with pytest.raises(errors.InvalidRequest, match="at least 26, but one is 25") as caught:
+        plan(database, tmp_path, "mlp", "diabetes", record=["poisson_deviance"])
+    assert caught.value.fields[0].field == "objective.record.0"
+
+
 def test_a_class_for_each_step_asks_for_a_family_that_can(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
