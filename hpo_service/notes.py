@@ -77,10 +77,10 @@ def _epoch_was_chosen(objective: protocol.TrainObjective, first: protocol.Scored
 def _about_held_out(
     objective: protocol.TrainObjective, first: protocol.Scored, uses: int
 ) -> list[str]:
-    if objective.holdout == 0:
+    if not objective.holdout:
         return [
-            'No rows were held out ("holdout": 0), so there is no score on rows that the search '
-            "never saw."
+            'No rows were held out ("holdout": 0): all of them were searched on, and there is no '
+            "score of a network on rows that the search never saw."
         ]
     if not first.held_out:
         return []

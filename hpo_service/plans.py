@@ -105,7 +105,12 @@ def _plan_train(
 ) -> Plan:
     family = _family(objective.model)
     prepared = datasets.prepare(
-        session, blobs, objective.dataset, objective.holdout, objective.validation
+        session,
+        blobs,
+        objective.dataset,
+        objective.holdout,
+        objective.validation,
+        corrected="generation" not in family.tasks and len(objective.metrics or [""]) == 1,
     )
     task = catalog.task_of(family, prepared.schema.task)
     _check_fits(family, objective.dataset, prepared.schema)
@@ -117,7 +122,13 @@ def _plan_train(
         _metric(f"objective.record.{i}", name, task, least)
     _refuse_cost_alone(metrics, task)
     _refuse_repeats("objective.metrics", [*metrics, *objective.record])
-    filled = objective.model_copy(update={"metrics": metrics, "validation": prepared.validation})
+    filled = objective.model_copy(
+        update={
+            "metrics": metrics,
+            "validation": prepared.validation,
+            "holdout": prepared.holdout,
+        }
+    )
     return Plan(
         spec=spec.model_copy(update={"objective": filled, "search_space": searched}),
         directions=directions,

@@ -26,6 +26,8 @@ from workers.work import Work
 METHOD = "bootstrap cross-validation"
 # A choice needs something to choose from.
 FEWEST = 2
+# Fewer leave nothing outside of most draws.
+FEWEST_ROWS = 10
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ def of_choice(said: Sequence[Said], data: Dataset, metric: str) -> protocol.Esti
         return None
     stacked = np.stack(searched)
     rows = ~np.isnan(stacked).any(axis=(0, 1, 3))
+    if rows.sum() < FEWEST_ROWS:
+        return None
     found = bootstrap_cv(
         metric,
         METRICS[metric].direction,

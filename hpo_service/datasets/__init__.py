@@ -36,11 +36,13 @@ __all__ = [
 @dataclass(frozen=True)
 class Prepared:
     """What a study needs: the whole table's schema, how it is validated (nothing left open), the
-    blobs of its two parts, and the least number to predict, None where classes are.
+    share that is held out, the blobs of its two parts, and the least number to predict, None where
+    classes are.
     """
 
     schema: protocol.DatasetSchema
     validation: protocol.Validation
+    holdout: float
     search_sha256: str
     holdout_sha256: str | None
     search_rows: int
@@ -106,11 +108,18 @@ def add(
 
 
 def prepare(
-    session: Session, blobs: Blobs, name: str, holdout: float, validation: protocol.Validation
+    session: Session,
+    blobs: Blobs,
+    name: str,
+    holdout: float | None,
+    validation: protocol.Validation,
+    *,
+    corrected: bool = False,
 ) -> Prepared:
     """Split a data set for a study and store its parts as blobs, rows in stored order.
 
-    The held-out rows depend on the content and on `holdout` (a share, 0 to 0.5) alone, so that
+    The held-out rows depend on the content and on `holdout` (a share, 0 to 0.5; None: whatever is
+    best, where `corrected` says that the study can do without) alone, so that
     every study of the data set holds out the same; with 0 all rows are searched on, those of an
     official test part too. Raises `InvalidRequest` for an unknown name,
     a package that is not installed, a validation that does not fit the data, a share that holds
@@ -120,6 +129,8 @@ def prepare(
 
     table = _load(session, blobs, name)
     validation = validating.settled(table.schema, validation)
+    if holdout is None:
+        holdout = split.usual_share(table.schema) if corrected else split.SHARE
     held = split.held_out(table, holdout)
     split.check_held_out(table, holdout, held)
     search = table.take(np.setdiff1d(np.arange(table.schema.rows), held)) if len(held) else table
@@ -127,6 +138,7 @@ def prepare(
     return Prepared(
         schema=table.schema,
         validation=validation,
+        holdout=holdout,
         search_sha256=store(blobs, search),
         holdout_sha256=store(blobs, table.take(held)) if len(held) else None,
         search_rows=search.schema.rows,

@@ -67,8 +67,15 @@ class TrainObjective(Model):
     params: Annotated[dict[Key, FixedValue], Field(max_length=200)] = {}
     validation: Validation = Validation()
     holdout: Annotated[
-        float, Field(ge=0, le=0.5, description="Share of the rows that the search never sees.")
-    ] = 0.2
+        float | None,
+        Field(
+            ge=0,
+            le=0.5,
+            description="Share of the rows that the search never sees. Unset: 0.2; of fewer than "
+            "1,000 rows 0, where the result can be told from predictions of unseen rows, which "
+            "says more of few rows: rows in no order of time, one metric, one answer per row.",
+        ),
+    ] = None
     baselines: bool = True
     time_limit: Annotated[
         float, Field(gt=0, le=30 * 86400, description="Seconds one attempt may take.")

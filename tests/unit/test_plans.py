@@ -183,3 +183,29 @@ def test_what_is_wrong_with_a_study_of_ones_own_function_is_named(
     with pytest.raises(errors.InvalidRequest) as caught:
         own(database, tmp_path, objective, **more)
     assert caught.value.fields[0].field == field
+
+
+@pytest.mark.parametrize(
+    ("model", "dataset", "more", "share"),
+    [
+        ("mlp", "iris", {}, 0.0),
+        ("mlp", "iris", {"holdout": 0.3}, 0.3),
+        ("mlp", "digits", {}, 0.2),
+        ("mlp", "digits", {"holdout": 0.0}, 0.0),
+        ("mlp", "iris", {"metrics": ["accuracy", "log_loss"]}, 0.2),
+        ("gan", "iris", {}, 0.2),
+        ("rnn", "sunspots", {}, 0.2),
+    ],
+)
+def test_small_data_holds_out_nothing_unless_asked(
+    model: str,
+    dataset: str,
+    more: dict[str, Any],
+    share: float,
+    database: Database,
+    tmp_path: Path,
+) -> None:
+    made = plan(database, tmp_path, model, dataset, **more)
+    assert isinstance(made.spec.objective, protocol.TrainObjective)
+    assert made.spec.objective.holdout == share
+    assert (made.holdout_sha256 is not None) == (share > 0)
