@@ -119,6 +119,12 @@ def close(one: torch.Tensor, two: torch.Tensor) -> None:
     torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-9)
 
 
+def test_a_wide_lane_fits_beside_a_deeper_one_that_ends_narrow() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mlp_stacks, "CPU", EAGER)
+        check([{"hidden_units": [9, 1]}, {"hidden_units": [9]}])
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     forms=FORMS,

@@ -108,8 +108,10 @@ class Stack:
 
     @property
     def numbers(self) -> int:
-        """Numbers of a row, for the deepest network that the stack has room for."""
-        return self.entries(len(self.widths))[-1].stop
+        """Numbers of a row, for the largest network of the stack: one that ends in a wide layer may
+        have more than a deeper one that ends in a narrow one.
+        """
+        return max(self.entries(depth)[-1].stop for depth, _ in self.depths)
 
     def holds(self, lane: int) -> bool:
         return self.start <= lane < self.start + len(self.designs)
