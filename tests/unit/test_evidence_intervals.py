@@ -11,6 +11,7 @@ import pytest
 import torch
 from scipy import stats
 
+from workers import metrics
 from workers.evidence import areas, intervals, scoring
 from workers.evidence.units import draws, standard_error, units
 
@@ -244,3 +245,20 @@ def test_each_row_by_itself_adds_up_to_the_metric() -> None:
     for each, losses in zip(several, found, strict=True):
         whole = scoring.weighed("log_loss", each, target, np.ones((1, 30)))
         assert losses.mean() == pytest.approx(whole[0])
+
+
+def test_short_ways_to_many_weighings_lead_to_the_same_scores() -> None:
+    rng = np.random.default_rng(15)
+    weights = rng.integers(0, 3, (20, 60)).astype(float)
+    weights[0, 1:] = 0
+    numbers = regression(rng, 60)
+    said = torch.from_numpy(rng.dirichlet(np.ones(3), 60)), torch.from_numpy(np.arange(60) % 3)
+    for metric, rows in (("r2", numbers), ("f1_macro", said), ("balanced_accuracy", said)):
+        found = scoring.weighed(metric, *rows, weights)
+        slowly = [
+            metrics.measure([metric], rows[0][None], rows[1][None], torch.from_numpy(each[None]))[
+                metric
+            ].item()
+            for each in weights
+        ]
+        assert found == pytest.approx(slowly, nan_ok=True)

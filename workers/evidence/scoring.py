@@ -25,6 +25,12 @@ def weighed(metric: str, prediction: Tensor, target: Tensor, weights: NDArray[An
     """
     if metric in OF_CLASSES and len(target) > prediction.shape[1] ** 2:
         prediction, target, weights = _cells(prediction, target, weights)
+    if metric == "r2" and len(weights) > 1:
+        return _explained(prediction, target, weights)
+    return _weighed(metric, prediction, target, weights)
+
+
+def _weighed(metric: str, prediction: Tensor, target: Tensor, weights: NDArray[Any]) -> Floats:
     found = np.empty(len(weights))
     batch = max(1, BATCH_VALUES // prediction.numel())
     for first in range(0, len(weights), batch):
@@ -62,6 +68,19 @@ def _cells(
     one_hot[np.arange(len(cell)), cell] = 1
     likeliest = torch.eye(classes, dtype=torch.float64).repeat_interleave(classes, 0)
     return likeliest, torch.arange(classes).repeat(classes), weights @ one_hot
+
+
+def _explained(prediction: Tensor, target: Tensor, weights: NDArray[Any]) -> Floats:
+    """R2 from sums over rows, a matrix product; where the target hardly varies, the slow way."""
+    apart = (target - target.mean(0)).numpy()
+    squares = (target - prediction).square().numpy()
+    rows = weights.sum(1, keepdims=True)
+    total = weights @ apart**2 - (weights @ apart) ** 2 / np.maximum(rows, 1e-300)
+    known = (total > 1e-9 * (weights @ apart**2)).all(1)
+    found = np.empty(len(weights))
+    found[known] = (1 - (weights @ squares)[known] / total[known]).mean(1)
+    found[~known] = _weighed("r2", prediction, target, weights[~known])
+    return found
 
 
 def _measure(metric: str, prediction: Tensor, target: Tensor, weight: Tensor) -> Floats:
