@@ -154,7 +154,8 @@ def wilson(share: float, rows: float, z: float | None = None) -> tuple[float, fl
     z = float(stats.norm.ppf(TAILS[1])) if z is None else z
     middle = (share + z * z / (2 * rows)) / (1 + z * z / rows)
     reach = z / (1 + z * z / rows) * math.sqrt(share * (1 - share) / rows + (z / rows / 2) ** 2)
-    return max(middle - reach, 0.0), min(middle + reach, 1.0)
+    # At 0 and 1 the share is the end, but for rounding.
+    return max(min(middle - reach, share), 0.0), min(max(middle + reach, share), 1.0)
 
 
 def _proportion(rows: Scored) -> Interval:
