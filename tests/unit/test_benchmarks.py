@@ -86,6 +86,14 @@ def test_a_simulated_study_has_the_truth_its_name_says(kind: honesty.Kind) -> No
     assert all(each.low < each.value <= each.high for each in first.held_out)
 
 
+def test_r2_of_few_rows_is_off_by_what_the_formula_says() -> None:
+    rng = np.random.default_rng(1)
+    said, noise = rng.normal(size=(2, 40_000, 100))
+    true = said + noise / 2
+    found = 1 - ((true - said) ** 2).mean(1) / true.var(1)
+    assert found.mean() - 0.8 == pytest.approx(honesty.bias_of_r2(100, 0.8), rel=0.15)
+
+
 def test_an_interval_that_misses_too_often_fails_its_target(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
