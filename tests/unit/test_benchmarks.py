@@ -7,10 +7,10 @@ import json
 import numpy as np
 import pytest
 from sklearn.dummy import DummyClassifier
-from sklearn.linear_model import LinearRegression
+from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.model_selection import StratifiedKFold, TimeSeriesSplit, cross_val_score
 
-from benchmarks import families, lines, rows, trivial
+from benchmarks import families, honesty, lines, rows, trivial
 from hpo_service import catalog, protocol
 
 FOLDS = protocol.Validation(folds=5)
@@ -65,3 +65,46 @@ def test_a_line_says_how_many_times_less_was_needed(capsys: pytest.CaptureFixtur
     line = json.loads(capsys.readouterr().out)
     assert line["ratio"] == 2.5
     assert line["params"] == {"a": 1}
+
+
+def test_the_ridge_of_simulated_studies_is_scikit_learns() -> None:
+    rng = np.random.default_rng(0)
+    inputs, target = rng.normal(size=(40, 3)), rng.normal(size=40)
+    model = Ridge(alpha=2.5).fit(inputs, target)
+    found = honesty.ridge(inputs, target, 2.5)
+    assert found == pytest.approx([model.intercept_, *model.coef_])
+
+
+@pytest.mark.parametrize("kind", honesty.KINDS, ids=lambda kind: kind.name)
+def test_a_simulated_study_has_the_truth_its_name_says(kind: honesty.Kind) -> None:
+    first, again = honesty.run(kind, 0), honesty.run(kind, 0)
+    truths = [first, *(honesty.run(kind, seed) for seed in range(1, 6))]
+    assert first == again
+    wanted = float(kind.name.split()[1])
+    assert np.mean([each.confirmed for each in truths]) == pytest.approx(wanted, abs=0.03)
+    assert tuple(each.rows for each in first.held_out) == kind.held_out
+    assert all(each.low < each.value <= each.high for each in first.held_out)
+
+
+def test_r2_of_few_rows_is_off_by_what_the_formula_says() -> None:
+    rng = np.random.default_rng(1)
+    said, noise = rng.normal(size=(2, 40_000, 100))
+    true = said + noise / 2
+    found = 1 - ((true - said) ** 2).mean(1) / true.var(1)
+    assert found.mean() - 0.8 == pytest.approx(honesty.bias_of_r2(100, 0.8), rel=0.15)
+
+
+def test_an_interval_that_misses_too_often_fails_its_target(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    kind = honesty.KINDS[0]
+    held = honesty.HeldOut(rows=30, value=0.8, low=0.7, high=0.9, exact=0.3)
+    held_out = (held, held, held)
+    right, wrong = (
+        honesty.Outcome(truth, truth, truth, held_out, 0.8, 0.8, True) for truth in (0.8, 0.6)
+    )
+    every = honesty.report(kind, [right] * 8 + [wrong] * 2)
+    assert every[0] == (True, pytest.approx(0.2), 0.3)
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    coverage = next(line for line in found if line["case"].startswith("coverage"))
+    assert (coverage["ours"], coverage["met"]) == (0.8, False)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from scipy import stats
 
+from workers import metrics
 from workers.evidence import areas, intervals, scoring
 from workers.evidence.units import draws, standard_error, units
 
@@ -148,6 +149,20 @@ def test_the_area_of_one_class_has_no_interval() -> None:
     assert math.isnan(areas.area(np.zeros(3), np.ones(3, dtype=bool), units(3), 0.95)[0])
 
 
+def test_the_area_of_several_classes_is_resampled_within_them() -> None:
+    rng = np.random.default_rng(16)
+
+    def draw(rows: int) -> Rows:
+        target = np.arange(rows) % 3
+        said = np.exp(rng.normal(size=(rows, 3)) + 1.5 * np.eye(3)[target])
+        return torch.from_numpy(said / said.sum(1, keepdims=True)), torch.from_numpy(target)
+
+    true = scoring.weighed("roc_auc", *draw(60_000), np.ones((1, 60_000)))[0]
+    assert covered("roc_auc", true, lambda: (draw(60), {}), 100) >= 0.9
+    found = intervals.interval("roc_auc", intervals.scored(*draw(60)))
+    assert found.method == "stratified BCa bootstrap"
+
+
 def test_balanced_accuracy_covers_its_true_value_near_1() -> None:
     rng = np.random.default_rng(7)
 
@@ -244,3 +259,28 @@ def test_each_row_by_itself_adds_up_to_the_metric() -> None:
     for each, losses in zip(several, found, strict=True):
         whole = scoring.weighed("log_loss", each, target, np.ones((1, 30)))
         assert losses.mean() == pytest.approx(whole[0])
+
+
+def test_short_ways_to_many_weighings_lead_to_the_same_scores() -> None:
+    rng = np.random.default_rng(15)
+    weights = rng.integers(0, 3, (20, 60)).astype(float)
+    weights[0, 1:] = 0
+    numbers = regression(rng, 60)
+    said = torch.from_numpy(rng.dirichlet(np.ones(3), 60)), torch.from_numpy(np.arange(60) % 3)
+    tied = said[0].round(decimals=1), said[1]
+    two = binary(rng, 60)
+    for metric, rows in (
+        ("r2", numbers),
+        ("f1_macro", said),
+        ("balanced_accuracy", said),
+        ("roc_auc", tied),
+        ("roc_auc", two),
+    ):
+        found = scoring.weighed(metric, *rows, weights)
+        slowly = [
+            metrics.measure([metric], rows[0][None], rows[1][None], torch.from_numpy(each[None]))[
+                metric
+            ].item()
+            for each in weights
+        ]
+        assert found == pytest.approx(slowly, nan_ok=True)

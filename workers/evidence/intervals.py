@@ -5,11 +5,13 @@ Coverage of nominal 95 %, measured on simulated rows (200 to 400 sets each):
 - accuracy: Wilson (1927). At a true .97 a percentile bootstrap covers 59 % at 30 rows.
 - log loss, Brier score, MAE and their like: t on the log scale, 92 to 95 % at 30, 100 and 400 rows
   (plain t: 87 % of a skewed log loss at 30 rows).
-- area under the ROC curve of two classes: DeLong on the logit scale.
-- balanced accuracy: Wilson for each class, put together (Zou and Donner 2008).
+- area under the ROC curve of two classes: DeLong on the logit scale, 95 to 99 % at 30, 100 and 400
+  rows and areas of .80 and .98.
+- balanced accuracy: Wilson for each class, put together (Zou and Donner 2008), 92 to 94 % at 30 and
+  100 rows of three classes and accuracies of .8 and .97.
 - R2, RMSE, F1 and the rest: BCa bootstrap (Efron 1987), widened for few rows by sqrt(n / (n - 1))
   and quantiles of t (Hesterberg 2015). R2: 92 to 95 % at 30 rows, 93 to 96 % at 100 and 400; plain
-  BCa up to 2 % less.
+  BCa up to 2 % less. F1, MCC: 92 to 98 %, but none where all rows are right.
 
 Where rows hang together, whole units are resampled, or the variance taken between them.
 """
@@ -154,7 +156,8 @@ def wilson(share: float, rows: float, z: float | None = None) -> tuple[float, fl
     z = float(stats.norm.ppf(TAILS[1])) if z is None else z
     middle = (share + z * z / (2 * rows)) / (1 + z * z / rows)
     reach = z / (1 + z * z / rows) * math.sqrt(share * (1 - share) / rows + (z / rows / 2) ** 2)
-    return max(middle - reach, 0.0), min(middle + reach, 1.0)
+    # At 0 and 1 the share is the end, but for rounding.
+    return max(min(middle - reach, share), 0.0), min(max(middle + reach, share), 1.0)
 
 
 def _proportion(rows: Scored) -> Interval:

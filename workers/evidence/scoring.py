@@ -9,11 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hpo_service import catalog
 from workers import metrics
 from workers.evidence.units import BATCH_VALUES, Floats
 
 # Metrics that are a mean over rows.
-MEANS = frozenset({"accuracy", "log_loss", "brier", "mae", "mape", "poisson_deviance"})
+MEANS = frozenset(name for name, metric in catalog.METRICS.items() if metric.over == "rows")
 # Metrics of the likeliest class alone.
 OF_CLASSES = frozenset({"accuracy", "balanced_accuracy", "f1_macro", "f1_weighted", "mcc"})
 
@@ -25,6 +26,14 @@ def weighed(metric: str, prediction: Tensor, target: Tensor, weights: NDArray[An
     """
     if metric in OF_CLASSES and len(target) > prediction.shape[1] ** 2:
         prediction, target, weights = _cells(prediction, target, weights)
+    if metric == "r2" and len(weights) > 1:
+        return _explained(prediction, target, weights)
+    if metric == "roc_auc" and len(weights) > 1:
+        return _areas(prediction.numpy(), target.numpy(), weights)
+    return _weighed(metric, prediction, target, weights)
+
+
+def _weighed(metric: str, prediction: Tensor, target: Tensor, weights: NDArray[Any]) -> Floats:
     found = np.empty(len(weights))
     batch = max(1, BATCH_VALUES // prediction.numel())
     for first in range(0, len(weights), batch):
@@ -62,6 +71,48 @@ def _cells(
     one_hot[np.arange(len(cell)), cell] = 1
     likeliest = torch.eye(classes, dtype=torch.float64).repeat_interleave(classes, 0)
     return likeliest, torch.arange(classes).repeat(classes), weights @ one_hot
+
+
+def _explained(prediction: Tensor, target: Tensor, weights: NDArray[Any]) -> Floats:
+    """R2 from sums over rows, a matrix product; where the target hardly varies, the slow way."""
+    apart = (target - target.mean(0)).numpy()
+    squares = (target - prediction).square().numpy()
+    rows = weights.sum(1, keepdims=True)
+    total = weights @ apart**2 - (weights @ apart) ** 2 / np.maximum(rows, 1e-300)
+    known = (total > 1e-9 * (weights @ apart**2)).all(1)
+    found = np.empty(len(weights))
+    found[known] = (1 - (weights @ squares)[known] / total[known]).mean(1)
+    found[~known] = _weighed("r2", prediction, target, weights[~known])
+    return found
+
+
+def _areas(prediction: Floats, target: NDArray[Any], weights: NDArray[Any]) -> Floats:
+    """ROC AUC with the rows sorted once for all weighings; NaN where rows are all of one class."""
+    classes = range(prediction.shape[1]) if prediction.shape[1] > 2 else (1,)
+    areas = np.stack([_area(prediction[:, c], target == c, weights) for c in classes], axis=1)
+    known = np.isfinite(areas)
+    total = np.where(known, areas, 0.0).sum(1)
+    return _ratio(total, known.sum(1))
+
+
+def _area(score: Floats, positive: NDArray[np.bool_], weights: NDArray[Any]) -> Floats:
+    """Of one class, (weighings,): what lies below each of its rows, ties half."""
+    order = np.argsort(score, kind="stable")
+    ordered, own = score[order], positive[order]
+    others = np.zeros((len(weights), len(score) + 1))
+    np.cumsum(weights[:, order] * ~own, axis=1, out=others[:, 1:])
+    left, right = (np.searchsorted(ordered, ordered[own], side) for side in ("left", "right"))
+    counted = weights[:, order[own]]
+    won = (counted * (others[:, left] + others[:, right])).sum(1) / 2
+    pairs = counted.sum(1) * others[:, -1]
+    return _ratio(won, pairs)
+
+
+def _ratio(above: Floats, below: NDArray[Any]) -> Floats:
+    """NaN where `below` is 0."""
+    found = np.full(len(above), np.nan)
+    np.divide(above, below, out=found, where=below > 0)
+    return found
 
 
 def _measure(metric: str, prediction: Tensor, target: Tensor, weight: Tensor) -> Floats:
