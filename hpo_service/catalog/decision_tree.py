@@ -28,8 +28,8 @@ DECISION_TREE = Family(
     network=False,
     baseline=True,
     default_space={
-        "max_depth": IntRange(type="int", low=1, high=32, log=True),
         "min_samples_leaf": IntRange(type="int", low=1, high=64, log=True),
+        "min_samples_split": IntRange(type="int", low=2, high=128, log=True),
         "max_features": FloatRange(type="float", low=0.1, high=1.0),
     },
 )

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from hpo_service.catalog.family import Family
 from hpo_service.catalog.trees import TreeHyperparameters
-from hpo_service.protocol import FloatRange, IntRange
+from hpo_service.protocol import Choice, IntRange
 
 
 class RandomForestHyperparameters(TreeHyperparameters):
@@ -33,8 +33,8 @@ RANDOM_FOREST = Family(
     network=False,
     baseline=True,
     default_space={
-        "max_features": FloatRange(type="float", low=0.05, high=1.0),
-        "max_depth": IntRange(type="int", low=2, high=64, log=True),
+        "max_features": Choice(type="categorical", choices=["auto", "log2", 0.1, 0.3, 0.6, 1.0]),
         "min_samples_leaf": IntRange(type="int", low=1, high=32, log=True),
+        "min_samples_split": IntRange(type="int", low=2, high=64, log=True),
     },
 )
