@@ -76,7 +76,7 @@ class Trees:
         rows = np.arange(len(inputs))
         for root in self.roots:
             at = np.full(len(inputs), root)
-            while True:
+            for _ in self.feature:  # no way down is longer, whatever a file says
                 beyond = inputs[rows, self.feature[at]] > self.threshold[at]
                 below = self.children[at, beyond.astype(np.intp)]
                 if np.array_equal(below, at):
