@@ -16,8 +16,8 @@ class StepwiseRegressionHyperparameters(Hyperparameters):
     direction: Annotated[
         Literal["forward", "backward", "both"],
         Field(
-            description="forward: begin with no column and add; backward: begin with all and drop; "
-            "both: begin with none, add and drop."
+            description="forward: begin with no column and add; backward: begin with all, or with "
+            "`max_features` that correlate most, and drop; both: begin with none, add and drop."
         ),
     ] = "forward"
     criterion: Annotated[
@@ -25,7 +25,8 @@ class StepwiseRegressionHyperparameters(Hyperparameters):
         Field(description="What each step lowers: Akaike's criterion or the Bayesian one."),
     ] = "bic"
     max_features: Annotated[
-        int | None, Field(ge=1, le=100_000, description="Columns added, at most; null: any number.")
+        int | None,
+        Field(ge=1, le=100_000, description="Columns chosen; null: up to half as many as rows."),
     ] = None
 
 

@@ -15,6 +15,9 @@ from sklearn.exceptions import ConvergenceWarning
 
 from workers.models.base import Arrays, EstimatorModel, Fitted, Weights
 
+# Before the names of a classifier's arrays: without its classes it is no regression.
+MODEL = "model."
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -54,7 +57,8 @@ class OfClasses:
         return found
 
     def arrays(self) -> Arrays:
-        return {"classes": self.classes} | (self.model.arrays() if self.model else {})
+        own = self.model.arrays() if self.model else {}
+        return {"classes": self.classes} | {MODEL + name: array for name, array in own.items()}
 
 
 def family(
@@ -84,7 +88,9 @@ def family(
         if "classes" not in arrays:
             return recall(settings, arrays)
         classes = arrays["classes"]
-        model = recall(settings, arrays) if len(classes) > 1 else None
+        own = {n.removeprefix(MODEL): a for n, a in arrays.items() if n.startswith(MODEL)}
+        several = own or len(classes) > 1
+        model = recall(settings, own | {"classes": classes}) if several else None
         return OfClasses(model, classes, outputs)
 
     return EstimatorModel(fit, restore)

@@ -16,8 +16,8 @@ from workers.models.base import Arrays
 from workers.models.estimators import Rows
 from workers.models.linear import Linear
 
-MOST_TERMS = 5000
-MOST_NUMBERS = 10**8  # terms of all rows: 0.8 GB
+MOST_TERMS = 20_000
+MOST_NUMBERS = 5 * 10**7  # terms of all rows: 0.4 GB
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ def learn(settings: StepwiseRegressionHyperparameters, rows: Rows) -> Linear:
 
     Raises `InvalidRequest` where the columns are too many.
     """
-    _check(settings, rows)
+    _check(rows.inputs.shape[1])
     coef = np.zeros((rows.target.shape[1], rows.inputs.shape[1]))
     intercept = np.average(rows.target, axis=0, weights=rows.weights)
     for at, target in enumerate(rows.target.T):
@@ -36,14 +36,10 @@ def learn(settings: StepwiseRegressionHyperparameters, rows: Rows) -> Linear:
     return Linear(coef, intercept)
 
 
-def _check(settings: StepwiseRegressionHyperparameters, rows: Rows) -> None:
-    count, columns = rows.inputs.shape
+def _check(columns: int) -> None:
     if columns > MOST_COLUMNS:
         message = f"stepwise regression takes up to {MOST_COLUMNS:,} columns, not {columns:,}"
         raise errors.invalid("model", f"{message}: take lasso")
-    if settings.direction == "backward" and columns > count - 2:
-        message = f"backward begins with all {columns:,} columns, too many for {count:,} rows"
-        raise errors.invalid("params.direction", f"{message}: take forward")
 
 
 def _choose(
@@ -59,10 +55,11 @@ def _choose(
     """
     rows, columns = inputs.shape
     penalty = 2.0 if settings.criterion == "aic" else np.log(rows)
-    most = min(settings.max_features or columns, rows - 2)
+    # From about as many columns as rows on, the criterion falls without end.
+    most = min(settings.max_features or rows // 2, columns, rows - 2)
     moments = _Moments(inputs, target, weights)
     if settings.direction == "backward":
-        moments.add_all()
+        moments.choose(most)
     while True:
         chosen = moments.chosen
         now = rows * np.log(moments.loss) + penalty * chosen.sum()
@@ -109,10 +106,10 @@ class _Moments:
         found = np.maximum(self.loss + np.where(self.chosen, gains, -gains), self._floor)
         return np.where(possible, found, np.inf)
 
-    def add_all(self) -> None:
-        """Choose every column that says something of its own."""
-        for column in range(len(self.chosen)):
-            if self._matrix[column, column] > self._least[column]:
+    def choose(self, most: int) -> None:
+        """So many columns, if they say something of their own: those that correlate most."""
+        for column in np.argsort(self.losses(), kind="stable"):
+            if self.chosen.sum() < most and self._matrix[column, column] > self._least[column]:
                 self.flip(column)
 
     def flip(self, column: int) -> None:
