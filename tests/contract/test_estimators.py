@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,11 @@ from hpo_service import catalog, errors, protocol
 from hpo_service.space import projected
 from tests import training
 from tests.contract.test_families import corners
+from workers import objective
 from workers.models import MODELS, EstimatorModel
 from workers.models.base import Fitted
 from workers.training import seeding
+from workers.work import Work
 
 FAMILIES = [family for name, family in catalog.FAMILIES.items() if not family.network]
 # Classes, one number, several numbers.
@@ -261,3 +264,23 @@ def test_each_fold_draws_from_a_seed_of_its_own() -> None:
     found = {seeding.integer(seed, r, f) for seed in (0, 1) for r in range(3) for f in range(5)}
     assert len(found) == 30
     assert all(0 <= seed < 2**31 for seed in found)
+
+
+def test_each_fold_hands_on_its_weights_and_a_seed_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, given = MODELS["ridge"], []
+    assert isinstance(model, EstimatorModel)
+
+    def fit(settings: Any, inputs: Any, target: Any, outputs: int, seed: int, weights: Any) -> Any:
+        given.append((seed, weights))
+        return model.fit(settings, inputs, target, outputs, seed, weights)
+
+    monkeypatch.setitem(MODELS, "ridge", EstimatorModel(fit, model.restore))
+    path = training.blob(training.weighted(training.small("regression")), tmp_path / "data")
+    lease = training.lease("ridge", folds=3, seed=4)
+    objective.run(Work([lease], path, None, "cpu", 1), training.Channel())
+    assert [seed for seed, _ in given] == [seeding.integer(4, 0, fold) for fold in range(3)]
+    for _, weights in given:
+        assert weights.mean() == pytest.approx(1)
+        assert np.unique(weights).size > 2
