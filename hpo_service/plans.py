@@ -304,8 +304,17 @@ def _baselines(
 ) -> tuple[str, ...]:
     if not objective.baselines:
         return ()
-    families = catalog.FAMILIES.values()
-    return tuple(f.name for f in families if f.baseline and _misfit(f, schema) is None)
+    cheap = [f for f in catalog.FAMILIES.values() if f.baseline and _is_cheap(f, schema)]
+    return tuple(family.name for family in cheap if _misfit(family, schema) is None)
+
+
+def _is_cheap(family: Family, schema: protocol.DatasetSchema) -> bool:
+    if family.baseline_width is None:
+        return True
+    # A category is a column of its own; two classes need no more than a number does.
+    inputs = len(schema.symbols) or sum(len(each.categories) or 1 for each in schema.columns)
+    outputs = len(schema.classes) if len(schema.classes) > 2 else max(len(schema.target), 1)
+    return inputs * outputs <= family.baseline_width
 
 
 def _check_plugins(made: Plan) -> None:

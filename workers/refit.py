@@ -105,7 +105,8 @@ def _fit(
             nothing = np.empty((0, 0)), np.empty(0)
             return Refitted(named, part, *nothing, generator=networks.generator)
         return Refitted(named, part, *_steps(table, networks.prediction))
-    fitted = model.fit(settings, part.train_inputs, part.train_target, data.outputs)
+    seed, weights = seeding.integer(setting.seed, 0, 0), part.train_weight
+    fitted = model.fit(settings, part.train_inputs, part.train_target, data.outputs, seed, weights)
     empty = np.empty((0, data.outputs))
     prediction = fitted.predict(part.valid_inputs) if len(part.valid_inputs) else empty
     return Refitted(fitted.arrays(), part, prediction, part.valid_target)

@@ -12,14 +12,24 @@ from pydantic_core import ErrorDetails
 from hpo_service import errors, protocol
 from hpo_service.catalog.capsnet import CAPSNET
 from hpo_service.catalog.cnn import CNN
+from hpo_service.catalog.decision_tree import DECISION_TREE
+from hpo_service.catalog.elastic_net import ELASTIC_NET
 from hpo_service.catalog.family import Family, Hyperparameters, NetworkHyperparameters
 from hpo_service.catalog.gan import GAN
+from hpo_service.catalog.gradient_boosting import GRADIENT_BOOSTING
+from hpo_service.catalog.k_nearest_neighbors import K_NEAREST_NEIGHBORS
+from hpo_service.catalog.lasso import LASSO
+from hpo_service.catalog.linear_regression import LINEAR_REGRESSION
 from hpo_service.catalog.logistic_regression import LOGISTIC_REGRESSION
 from hpo_service.catalog.metrics import METRICS, TIE_BREAKER, Metric
 from hpo_service.catalog.mlp import MLP
+from hpo_service.catalog.naive_bayes import NAIVE_BAYES
 from hpo_service.catalog.perceptron import PERCEPTRON
+from hpo_service.catalog.polynomial_regression import POLYNOMIAL_REGRESSION
+from hpo_service.catalog.random_forest import RANDOM_FOREST
 from hpo_service.catalog.ridge import RIDGE
 from hpo_service.catalog.rnn import RNN
+from hpo_service.catalog.stepwise_regression import STEPWISE_REGRESSION
 
 __all__ = [
     "FAMILIES",
@@ -45,7 +55,17 @@ FAMILIES: dict[str, Family] = {
     "capsnet": CAPSNET,
     "gan": GAN,
     "logistic_regression": LOGISTIC_REGRESSION,
+    "naive_bayes": NAIVE_BAYES,
+    "decision_tree": DECISION_TREE,
+    "random_forest": RANDOM_FOREST,
+    "gradient_boosting": GRADIENT_BOOSTING,
+    "k_nearest_neighbors": K_NEAREST_NEIGHBORS,
+    "linear_regression": LINEAR_REGRESSION,
+    "polynomial_regression": POLYNOMIAL_REGRESSION,
+    "stepwise_regression": STEPWISE_REGRESSION,
     "ridge": RIDGE,
+    "lasso": LASSO,
+    "elastic_net": ELASTIC_NET,
 }
 
 

@@ -115,7 +115,8 @@ class Family:
     """One kind of model that can be tuned.
 
     `network`: trained by epochs and so with a curve; else fitted at once (one step).
-    `baseline`: scored with its defaults beside every study of its tasks.
+    `baseline`: scored with its defaults beside every study of its tasks; `baseline_width`: where
+    that is not cheap on wide data, the most inputs times classes (or targets) it is done for.
     `kinds`: of data it can be given; `per_step`: whether it can tell a class for each step.
     """
 
@@ -127,6 +128,7 @@ class Family:
     default_space: dict[str, protocol.Distribution]
     network: bool
     baseline: bool = False
+    baseline_width: int | None = None
     kinds: tuple[protocol.DataKind, ...] = ("table", "image", "sequence", "symbols")
     per_step: bool = False
 

@@ -87,7 +87,9 @@ def score_table(final: protocol.Final, place: int) -> Table:
     ones, and on held-out rows.
     """
     metric = final.metrics[place]
-    table = plain_table(metric, "search folds", "fresh folds", "held out", "interval")
+    levels = [each.level for _, scored in shown(final) for each in scored.held_out]
+    interval = f"{levels[0]:.0%} interval" if levels else "interval"
+    table = plain_table(metric, "search folds", "fresh folds", "held out", interval)
     for title, scored in shown(final):
         row = (mean(scored, place), mean(scored.fresh, place), *held_out(scored, metric))
         table.add_row(escape(title), *row)
@@ -98,12 +100,17 @@ def shown(final: protocol.Final) -> Iterator[tuple[str, protocol.Scored]]:
     """What a result is told by: the winner, the default where that is another, the baselines."""
     if final.winner is not None:
         default = ", default" if final.winner.default else ""
-        yield f"{final.winner.model} (winner{default})", final.winner
+        yield f"{words(final.winner.model)} (winner{default})", final.winner
     for scored in final.confirmed:
         if scored.default and scored != final.winner:
-            yield f"{scored.model} (default)", scored
+            yield f"{words(scored.model)} (default)", scored
     for scored in final.baselines:
-        yield scored.model, scored
+        yield words(scored.model), scored
+
+
+def words(model: str) -> str:
+    """A family's name that a narrow table can break into lines."""
+    return model.replace("_", " ")
 
 
 def mean(scored: protocol.Scored | protocol.Fresh | None, place: int) -> str:
@@ -120,7 +127,7 @@ def held_out(scored: protocol.Scored, metric: str) -> tuple[str, str]:
         if estimate.metric == metric:
             interval = "unknown"
             if estimate.low is not None and estimate.high is not None:
-                interval = f"{estimate.low:.4f} to {estimate.high:.4f} ({estimate.level:.0%})"
+                interval = f"{estimate.low:.4f} to {estimate.high:.4f}"
             return f"{estimate.value:.4f}", interval
     return "-", "-"
 

@@ -115,7 +115,10 @@ def test_demo_shows_the_way_to_a_score(start: Start, tmp_path: Path) -> None:
     process = start("demo", "--trials", "3", "--data-dir", str(tmp_path / "demo"))
     output, _ = process.communicate(timeout=110)
     assert process.returncode == 0, output
-    for words in ("3/3 trials", "Leaderboard", "Best hyperparameters", "logistic_regression"):
+    for words in ("3/3 trials", "Leaderboard", "Best hyperparameters", "gradient"):
         assert words in output
-    assert re.search(r"mlp \(winner\) +0\.\d{4} ± 0\.\d{4} +0\.\d{4} +0\.\d{4} to 0\.\d{4}", output)
+    # On the folds of the search, perhaps on fresh ones, and on held-out rows.
+    assert re.search(
+        r"mlp \(winner.* 0\.\d{4} ± 0\.\d{4} .* 0\.\d{4} +0\.\d{4} to 0\.\d{4}", output
+    )
     assert running(tmp_path) == []

@@ -133,13 +133,19 @@ class Fitted(Protocol):
         """What was fitted, by name, to be stored with a model."""
 
 
+Weights = NDArray[np.float64] | None
+
+
 @dataclass(frozen=True)
 class EstimatorModel:
-    """A family fitted at once: `fit(settings, inputs, target, outputs)`, targets unscaled;
-    `restore(settings, arrays, outputs)` makes what gave these `Fitted.arrays`.
+    """A family fitted at once: `fit(settings, inputs, target, outputs, seed, weights)`.
+
+    `target`: class codes (rows,), or numbers (rows, targets), unscaled. `weights` (rows,) above 0
+    say what each row counts; None: all the same. The same `seed`, the same model.
+    `restore(settings, arrays, outputs)` makes a fitted model of its arrays alone.
     """
 
-    fit: Callable[[Any, NDArray[np.float64], NDArray[Any], int], Fitted]
+    fit: Callable[[Any, NDArray[np.float64], NDArray[Any], int, int, Weights], Fitted]
     restore: Callable[[Any, Arrays, int], Fitted]
 
 

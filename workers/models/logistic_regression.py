@@ -1,58 +1,44 @@
-"""Logistic regression: scikit-learn's."""
+"""Logistic regression: scikit-learn's, multinomial where there are more than two classes."""
 
 from __future__ import annotations
 
-import warnings
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from hpo_service.catalog.logistic_regression import LogisticRegressionHyperparameters
-from workers.models.base import Arrays, EstimatorModel
+from workers.models import estimators
+from workers.models.base import Arrays
+from workers.models.estimators import Rows
+from workers.models.linear import Linear
 
 
-class FittedLogisticRegression:
-    """See `base.Fitted`; a class that the training rows do not have gets probability 0."""
+@dataclass(frozen=True)
+class Logistic:
+    """See `base.Fitted`; `logits` of each class, of two classes of the second alone."""
 
-    def __init__(self, model: LogisticRegression, classes: int) -> None:
-        self._model, self._classes = model, classes
+    logits: Linear
 
     def predict(self, inputs: NDArray[np.float64]) -> NDArray[np.float64]:
-        found = np.zeros((len(inputs), self._classes))
-        found[:, self._model.classes_] = self._model.predict_proba(inputs)
-        return found
+        return estimators.probabilities(self.logits.predict(inputs))
 
     def arrays(self) -> Arrays:
-        model = self._model
-        return {"coef": model.coef_, "intercept": model.intercept_, "classes": model.classes_}
+        return self.logits.arrays()
 
 
-def fit(
-    settings: LogisticRegressionHyperparameters,
-    inputs: NDArray[np.float64],
-    target: NDArray[Any],
-    outputs: int,
-) -> FittedLogisticRegression:
-    """Fit on class codes (rows,)."""
+def learn(settings: LogisticRegressionHyperparameters, rows: Rows) -> Logistic:
+    """Fit on class codes."""
     model = LogisticRegression(C=settings.C, max_iter=settings.max_iter)
-    with warnings.catch_warnings():
-        # `max_iter` is a hyperparameter: a solver that was stopped by it did what was asked.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(inputs, target)
-    return FittedLogisticRegression(model, outputs)
+    with estimators.converging():
+        model.fit(rows.inputs, rows.target, sample_weight=rows.weights)
+    return Logistic(Linear(model.coef_, model.intercept_))
 
 
-def restore(
-    settings: LogisticRegressionHyperparameters, arrays: Arrays, outputs: int
-) -> FittedLogisticRegression:
-    """What gave these arrays."""
-    model = LogisticRegression(C=settings.C, max_iter=settings.max_iter)
-    model.coef_, model.intercept_ = arrays["coef"], arrays["intercept"]
-    model.classes_, model.n_features_in_ = arrays["classes"], arrays["coef"].shape[1]
-    return FittedLogisticRegression(model, outputs)
+def recall(settings: LogisticRegressionHyperparameters, arrays: Arrays) -> Logistic:
+    """The model of its arrays."""
+    return Logistic(Linear(arrays["coef"], arrays["intercept"]))
 
 
-MODEL = EstimatorModel(fit=fit, restore=restore)
+MODEL = estimators.family(learn, recall)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from workers.data.parts import Part
 from workers.models import MODELS, EstimatorModel
-from workers.training import costs
+from workers.training import costs, seeding
 from workers.training.costs import Cost
 from workers.training.folds import Folds
 from workers.training.lanes import State
@@ -34,7 +34,7 @@ class EstimatorGroup:
     def advance(self) -> list[Scores]:
         """Fit and score every fold."""
         parts, names = self.folds.parts("columns", inner=False), self.folds.measured
-        fitted = [self._fit(part) for part in parts]
+        fitted = [self._fit(part, at) for at, part in enumerate(parts)]
         predictions = self._said = [prediction for prediction, _ in fitted]
         each = [
             self.folds.measure_rows(names, prediction, [part])
@@ -64,14 +64,16 @@ class EstimatorGroup:
         """How it was computed."""
         return {"kernel": "scikit-learn"} | self.folds.notes("columns", inner=False)
 
-    def _fit(self, part: Part) -> tuple[Tensor, Cost]:
+    def _fit(self, part: Part, at: int) -> tuple[Tensor, Cost]:
         """What a fold's model says of the rows that score it, and what it took."""
         trial = self.trials[0]
         model = MODELS[trial.family.name]
         assert isinstance(model, EstimatorModel)
-        outputs = self.folds.dataset.outputs
+        seed = seeding.integer(trial.lease.seed, *divmod(at, self.folds.per_repeat))
+        outputs, weights = self.folds.dataset.outputs, part.train_weight
+        inputs, target = part.train_inputs, part.train_target
         with costs.timed(CPU) as training:
-            fitted = model.fit(trial.settings, part.train_inputs, part.train_target, outputs)
+            fitted = model.fit(trial.settings, inputs, target, outputs, seed, weights)
         with costs.timed(CPU) as predicting:
             prediction = torch.from_numpy(fitted.predict(part.valid_inputs))
         numbers = float(sum(array.size for array in fitted.arrays().values()))

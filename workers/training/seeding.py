@@ -11,3 +11,8 @@ def generator(seed: int, repeat: int, fold: int, restart: int = 0) -> np.random.
     The same in every attempt, on every device, and whatever the lane is packed with.
     """
     return np.random.Generator(np.random.SFC64([seed, repeat, fold, restart]))
+
+
+def integer(seed: int, repeat: int, fold: int) -> int:
+    """The `random_state` of a model of scikit-learn that is fitted to one fold."""
+    return int(generator(seed, repeat, fold).integers(2**31))
