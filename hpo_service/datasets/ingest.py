@@ -1,87 +1,231 @@
-"""From an uploaded CSV file to a table."""
+"""From an uploaded file to a table."""
 
 from __future__ import annotations
 
-import unicodedata
 from typing import TYPE_CHECKING, Any
 
 from hpo_service import errors, protocol
-from hpo_service.datasets import columns, csv_file, split, target
+from hpo_service.datasets import (
+    arrays,
+    choice,
+    columns,
+    csv_file,
+    leaks,
+    long_format,
+    npz_file,
+    parquet_file,
+    roles,
+    split,
+    target,
+    text_column,
+    windows,
+)
+from hpo_service.datasets.body import Body
 from hpo_service.datasets.csv_file import quoted
+from hpo_service.datasets.sheet import Places, Sheet
 from hpo_service.datasets.table import Table
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
-MENTIONED_COLUMNS = 10
+Notes = list[str]
+OF_ARRAYS = ("kind",)
+NOT_OF_ARRAYS = ("text", "id", "time", "forecast", "numeric", "categorical", "drop")
 
 
-def ingest_csv(
-    data: bytes, target_name: str, task: protocol.Task | None = None
-) -> tuple[Table, list[str]]:
-    """The table of a CSV file, and sentences on what was left out or looks odd.
+def ingest(data: bytes, upload: protocol.Upload) -> tuple[Table, Notes]:
+    """The table of a file, and sentences on what was left out or looks odd.
 
     Columns keep the file's order. A column is numeric if each of its values is a finite number;
     other columns are categorical. Empty, NA, N/A, NaN, null, none and ? mean missing. Rows
-    without a target are left out. `task` overrides the guess on the target (see `target`).
-    Raises `InvalidRequest` about `file` (with the line) or `target`.
+    without a target are left out. What `upload` says goes before what would be guessed.
+    Raises `InvalidRequest` about `file` (with the line) or a field of `upload`.
     """
+    arrays_alone = format_of(data, upload.format) == "npz"
+    _check(upload, arrays_alone)
+    used = roles.names(upload)
+    if arrays_alone:
+        found = arrays.split(npz_file.read(data), upload.target, used, upload.kind)
+        sheet, body, name = found.sheet, found.body, found.target
+        if name is None:
+            raise _no_target()
+        notes: Notes = []
+    else:
+        if upload.target is None:
+            raise _no_target()
+        name = upload.target
+        as_text = {*upload.categorical, *([upload.text] if upload.text else [])}
+        sheet, notes = _corrected(read(data, upload.format, as_text), upload)
+        sheet, body = _rows(sheet, upload, name, used)
+    return _finished(sheet, body, upload, name, notes)
+
+
+def read(data: bytes, given: str | None, as_text: set[str]) -> Sheet:
+    """The columns of a CSV or Parquet file."""
     import numpy as np
 
+    if format_of(data, given) == "parquet":
+        return parquet_file.read(data, as_text)
     file = csv_file.scan(data)
-    position = _position(file, target_name)
-    read = columns.read(file)
-    labelled = ~read[position].missing()
-    warnings = _without_target(read[position].name, labelled)
-    lines = np.asarray(file.lines)[labelled]
-    goal = target.infer(read[position].take(labelled), lines, task)
-    inputs = [c.take(labelled) for i, c in enumerate(read) if i != position]
-    kept, odd = columns.choose(inputs, lines)
-    table = _table(kept, read[position].name, goal)
-    return table, [goal.note, *warnings, *odd, *_copies(table)]
+    return Sheet.of(columns.read(file, as_text), Places("line", np.asarray(file.lines)))
 
 
-def _position(file: csv_file.CsvFile, name: str) -> int:
-    try:
-        return file.columns.index(unicodedata.normalize("NFC", name.strip()))
-    except ValueError:
-        known = ", ".join(quoted(column) for column in file.columns[:MENTIONED_COLUMNS])
-        more = " ..." if len(file.columns) > MENTIONED_COLUMNS else ""
-        header = (
-            " (the first line must be a header)"
-            if any(columns.number(column) is not None for column in file.columns)
-            else ""
+def format_of(data: bytes, given: str | None) -> str:
+    """csv, parquet or npz: as given, or told from the first bytes."""
+    if given:
+        return given
+    if data.startswith(parquet_file.MAGIC) and data.endswith(parquet_file.MAGIC):
+        return "parquet"
+    return "npz" if data.startswith(npz_file.MAGIC) else "csv"
+
+
+def _check(upload: protocol.Upload, arrays_alone: bool) -> None:
+    """Refuse what does not go together; `arrays_alone`: the file is an NPZ."""
+    for field in NOT_OF_ARRAYS if arrays_alone else OF_ARRAYS:
+        if getattr(upload, field):
+            kind = "an NPZ file" if arrays_alone else "a file of columns"
+            raise errors.invalid(field, f"does not go with {kind}: leave it out")
+    if (upload.id is None) != (upload.time is None):
+        missing, other = ("id", "time") if upload.id is None else ("time", "id")
+        raise errors.invalid(missing, f"a series in long format has {other} and {missing}")
+    shapes = [name for name in ("text", "id", "forecast") if getattr(upload, name) is not None]
+    if len(shapes) > 1:
+        raise errors.invalid(shapes[1], f"does not go with {shapes[0]}: leave one out")
+    if upload.id and upload.order_by:
+        raise errors.invalid("order_by", "series in long format have no order: leave it out")
+    for field in ("weight", "group", "test"):
+        if upload.forecast and getattr(upload, field):
+            raise errors.invalid(field, "does not go with forecast: leave it out")
+    if upload.target in upload.drop:
+        raise errors.invalid("drop", f"column {quoted(upload.target or '')} is the target")
+
+
+def _no_target() -> errors.InvalidRequest:
+    return errors.invalid(target.FIELD, "is missing: name the column to predict")
+
+
+def _corrected(sheet: Sheet, upload: protocol.Upload) -> tuple[Sheet, Notes]:
+    """Without the columns to drop, and with the types that the user says."""
+    for field in ("drop", "numeric", "categorical"):
+        for name in getattr(upload, field):
+            sheet.column(field, name)
+    both = set(upload.numeric) & set(upload.categorical)
+    if both:
+        raise errors.invalid("numeric", f"column {quoted(min(both))} is to be categorical too")
+    sheet = sheet.without(upload.drop)
+    notes = []
+    for name in upload.numeric:
+        column = sheet.column("numeric", name)
+        if isinstance(column, columns.Textual):
+            number, note = _as_numbers(sheet, column)
+            sheet.columns[name] = number
+            notes.append(note)
+    return sheet, notes
+
+
+def _as_numbers(sheet: Sheet, column: columns.Textual) -> tuple[columns.Numeric, str]:
+    import numpy as np
+
+    number, odd = columns.parsed(column)
+    sheet.refuse_infinite(number)
+    rows = np.isin(column.codes, [column.texts.index(text) for text in odd])
+    first = int(rows.argmax())
+    return number, (
+        f"Column {quoted(column.name)}: {int(rows.sum()):,} values that are no numbers are taken "
+        f"as missing, the first is {quoted(column.texts[column.codes[first]])} "
+        f"in {sheet.places.of(first)}."
+    )
+
+
+def _rows(
+    sheet: Sheet, upload: protocol.Upload, name: str, used: dict[str, str]
+) -> tuple[Sheet, Body | None]:
+    """The columns with a value for each row, and inputs that are more than columns."""
+    if upload.id and upload.time:
+        return long_format.gather(
+            sheet, upload.id, upload.time, {"target": name, **used}, channels=None
         )
-        raise errors.invalid(
-            target.FIELD, f"there is no column {quoted(name)}: choose one of {known}{more}{header}"
-        ) from None
+    if upload.text:
+        return sheet, text_column.read(sheet, upload.text, upload.symbols)
+    if upload.forecast:
+        if upload.order_by:
+            sheet = _sorted(sheet, upload.order_by).without([upload.order_by])
+        return windows.cut(sheet, name, upload.forecast)
+    return sheet, None
 
 
-def _without_target(name: str, labelled: NDArray[np.bool_]) -> list[str]:
-    if not labelled.any():
+def _sorted(sheet: Sheet, name: str) -> Sheet:
+    return sheet.take(roles.order(sheet, "order_by", name).argsort(kind="stable"))
+
+
+def _finished(
+    sheet: Sheet, body: Body | None, upload: protocol.Upload, name: str, notes: Notes
+) -> tuple[Table, Notes]:
+    import numpy as np
+
+    rows = np.flatnonzero(~sheet.column(target.FIELD, name).missing())
+    warnings = _without_target(name, sheet.rows - len(rows))
+    if not len(rows):
         raise errors.invalid(target.FIELD, f"column {quoted(name)} has no value in any row")
-    missing = int((~labelled).sum())
-    return [f"{_rows(missing)} without a target: left out."] if missing else []
+    if upload.order_by and not upload.forecast:
+        keys = roles.order(sheet, "order_by", upload.order_by)
+        rows = rows[keys[rows].argsort(kind="stable")]
+    sheet, body = sheet.take(rows), body.take(rows) if body else None
+    column = sheet.column(target.FIELD, name)
+    goal = target.infer(column, sheet.places, upload.task)
+    table, found = _table(sheet, body, upload, column.name, goal)
+    rest = [*notes, *found, *_rare_classes(goal), *_copies(table)]
+    return table, [goal.note, *warnings, *rest]
 
 
-def _table(kept: list[columns.Column], name: str, goal: target.Target) -> Table:
+def _without_target(name: str, missing: int) -> Notes:
+    return [f"{_count(missing)} without a target: left out."] if missing else []
+
+
+def _table(
+    sheet: Sheet, body: Body | None, upload: protocol.Upload, name: str, goal: target.Target
+) -> tuple[Table, Notes]:
+    if body is None:
+        left = sheet.without([name, *roles.names(upload).values()])
+        kept, notes = choice.choose(list(left.columns.values()), sheet.places)
+        notes += leaks.warnings(kept, goal.values, len(goal.classes))
+        table = _of_columns(kept, name, goal)
+    else:
+        table, notes = _of_body(body, name, goal), body.notes
+    ordered = upload.order_by is not None or upload.forecast is not None
+    return roles.read(sheet, upload, ordered).given_to(table), notes
+
+
+def _of_columns(kept: list[columns.Column], name: str, goal: target.Target) -> Table:
     rows = len(goal.values)
     numeric = [column.values for column in kept if isinstance(column, columns.Numeric)]
     codes = [column.codes for column in kept if isinstance(column, columns.Textual)]
-    schema = protocol.DatasetSchema(
-        task=goal.task,
-        rows=rows,
-        columns=[_described(column) for column in kept],
-        target=[name],
-        classes=goal.classes,
-    )
     return Table(
-        schema=schema,
-        numeric=_side_by_side(numeric, rows, "float64"),
-        categorical=_side_by_side(codes, rows, "int32"),
+        schema=protocol.DatasetSchema(
+            task=goal.task,
+            rows=rows,
+            columns=[_described(column) for column in kept],
+            target=[name],
+            classes=goal.classes,
+        ),
+        numeric=side_by_side(numeric, rows, "float64"),
+        categorical=side_by_side(codes, rows, "int32"),
         target=goal.values,
     )
+
+
+def _of_body(body: Body, name: str, goal: target.Target) -> Table:
+    schema = protocol.DatasetSchema(
+        task=goal.task,
+        rows=len(goal.values),
+        columns=[protocol.Column(name=each, kind="numeric") for each in body.names],
+        target=[name],
+        classes=goal.classes,
+        shape=body.shape,
+        symbols=body.symbols,
+        origin=body.origin,
+    )
+    return Table(schema, body.numeric, body.categorical, goal.values)
 
 
 def _described(column: columns.Column) -> protocol.Column:
@@ -90,7 +234,8 @@ def _described(column: columns.Column) -> protocol.Column:
     return protocol.Column(name=column.name, kind="categorical", categories=column.texts)
 
 
-def _side_by_side(arrays: list[NDArray[Any]], rows: int, dtype: str) -> NDArray[Any]:
+def side_by_side(arrays: list[NDArray[Any]], rows: int, dtype: str) -> NDArray[Any]:
+    """Columns as one array, (rows, columns)."""
     import numpy as np
 
     joined = np.empty((rows, len(arrays)), dtype)
@@ -99,10 +244,27 @@ def _side_by_side(arrays: list[NDArray[Any]], rows: int, dtype: str) -> NDArray[
     return joined
 
 
-def _copies(table: Table) -> list[str]:
+def _rare_classes(goal: target.Target) -> Notes:
+    import numpy as np
+
+    if not goal.classes:
+        return []
+    sizes = np.bincount(goal.values, minlength=len(goal.classes))
+    alone = [name for name, size in zip(goal.classes, sizes, strict=True) if size == 1]
+    if not alone:
+        return []
+    shown = ", ".join(map(quoted, alone[:5])) + (" ..." if len(alone) > 5 else "")
+    what = f"Class {shown} has" if len(alone) == 1 else f"Classes {shown} have"
+    return [
+        f"{what} 1 row, which cannot be both learnt from and scored: "
+        "gather more, merge it with another class, or remove it."
+    ]
+
+
+def _copies(table: Table) -> Notes:
     copies = table.schema.rows - 1 - int(split.equal_rows(table).max())
-    return [f"{_rows(copies)} equal to another row, target included."] if copies else []
+    return [f"{_count(copies)} equal to another row, target included."] if copies else []
 
 
-def _rows(count: int) -> str:
-    return "1 row" if count == 1 else f"{count:,} rows"
+def _count(rows: int) -> str:
+    return "1 row" if rows == 1 else f"{rows:,} rows"

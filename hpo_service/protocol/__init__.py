@@ -39,7 +39,18 @@ from hpo_service.protocol.base import (
     ValidationMethod,
     WorkerName,
 )
-from hpo_service.protocol.data import Artifact, Artifacts, Column, Dataset, Datasets, DatasetSchema
+from hpo_service.protocol.data import (
+    Artifact,
+    Artifacts,
+    Column,
+    ColumnName,
+    Dataset,
+    Datasets,
+    DatasetSchema,
+    Origin,
+    Symbols,
+    Upload,
+)
 from hpo_service.protocol.leases import (
     Beat,
     Decision,
@@ -91,6 +102,7 @@ __all__ = [
     "Budget",
     "Choice",
     "Column",
+    "ColumnName",
     "Counts",
     "Curve",
     "DataKind",
@@ -123,6 +135,7 @@ __all__ = [
     "ModelSetting",
     "Name",
     "Objective",
+    "Origin",
     "Page",
     "ParamValue",
     "Plugin",
@@ -141,6 +154,7 @@ __all__ = [
     "StudySpec",
     "StudyState",
     "StudyTask",
+    "Symbols",
     "Task",
     "Tell",
     "Text",
@@ -152,6 +166,7 @@ __all__ = [
     "TrialLease",
     "TrialState",
     "Trials",
+    "Upload",
     "Validation",
     "ValidationMethod",
     "Worker",
