@@ -13,6 +13,7 @@ MAX_CATEGORIES = 1_000
 FEW = 20
 # A category of fewer rows is hardly in every training fold.
 RARE = 5
+AS_NUMBERS = "(name it in `numeric` to take such texts as missing)"
 
 
 def choose(columns: list[Column], places: Places) -> tuple[list[Column], list[str]]:
@@ -58,7 +59,7 @@ def _useless_text(column: Textual, known: int, places: Places) -> str | None:
         return None
     outlier = _outlier(column, places)
     if outlier:
-        return f"{outlier}, so that it cannot be read as numbers"
+        return f"{outlier}, so that it cannot be read as numbers {AS_NUMBERS}"
     kind = "an id or free text" if like_an_id else "more than can be told apart"
     return f"has {different:,} different texts (like {quoted(column.texts[0])}), {kind}"
 
@@ -85,9 +86,7 @@ def _odd_texts(column: Textual, places: Places) -> list[str]:
     odd = []
     outlier = _outlier(column, places)
     if outlier:
-        odd.append(
-            f"{outlier}, so that it is read as categories (say `numeric` to take it as missing)"
-        )
+        odd.append(f"{outlier}, so that it is read as categories {AS_NUMBERS}")
     rare = int((np.bincount(column.codes[column.codes >= 0]) < RARE).sum())
     if rare and len(column.texts) > 2:
         odd.append(

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Notes = list[str]
+MENTIONED_NOTES = 100
 OF_ARRAYS = ("kind",)
 NOT_OF_ARRAYS = ("text", "id", "time", "forecast", "numeric", "categorical", "drop")
 
@@ -131,8 +132,8 @@ def _as_numbers(sheet: Sheet, column: columns.Textual) -> tuple[columns.Numeric,
     rows = np.isin(column.codes, [column.texts.index(text) for text in odd])
     first = int(rows.argmax())
     return number, (
-        f"Column {quoted(column.name)}: {int(rows.sum()):,} values that are no numbers are taken "
-        f"as missing, the first is {quoted(column.texts[column.codes[first]])} "
+        f"Column {quoted(column.name)}: {int(rows.sum()):,} of its values are no numbers, taken "
+        f"as missing: the first {quoted(column.texts[column.codes[first]])} "
         f"in {sheet.places.of(first)}."
     )
 
@@ -174,8 +175,14 @@ def _finished(
     column = sheet.column(target.FIELD, name)
     goal = target.infer(column, sheet.places, upload.task)
     table, found = _table(sheet, body, upload, column.name, goal)
-    rest = [*notes, *found, *_rare_classes(goal), *_copies(table)]
-    return table, [goal.note, *warnings, *rest]
+    rest = [*_rare_classes(goal), *_copies(table), *notes, *found]
+    return table, _shortened([goal.note, *warnings, *rest])
+
+
+def _shortened(notes: Notes) -> Notes:
+    """A file of thousands of columns may have one for each."""
+    left = len(notes) - MENTIONED_NOTES
+    return [*notes[:MENTIONED_NOTES], f"... and {left:,} more."] if left > 0 else notes
 
 
 def _without_target(name: str, missing: int) -> Notes:

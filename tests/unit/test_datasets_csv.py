@@ -142,7 +142,7 @@ def test_decimal_commas_are_read_where_the_comma_is_no_delimiter() -> None:
         (["k"] * 40, "has the same value in all rows: left out"),
         ([""] * 40, "has no value in any row: left out"),
         ([f"n{i}" for i in range(40)], "has 40 different texts (like 'n0')"),
-        ([*range(39), "?!"], "line 41 has '?!', so that it cannot be read as numbers: left out"),
+        ([*range(39), "?!"], "so that it cannot be read as numbers (name it in `numeric`"),
         (["k", *[""] * 39], "has a value in one row only: left out"),
     ],
 )
