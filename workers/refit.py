@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -136,16 +135,15 @@ def _store(
     """Artifacts without code: numbers as safetensors, everything else as JSON beside them."""
     preprocessing = fitted.part.preprocessing
     arrays = fitted.arrays | {f"preprocessing.{n}": a for n, a in preprocessing.arrays().items()}
-    described = {
-        "family": setting.model,
-        "params": setting.params,
-        "epochs": setting.epochs,
-        "seed": setting.seed,
-        "layout": preprocessing.layout,
-        "schema": data.schema.model_dump(),
-    }
-    metadata = {"model": json.dumps(described)}
-    channel.artifact(lease_id, "model", save(_contiguous(arrays), metadata=metadata))
+    card = protocol.ModelCard(
+        family=setting.model,
+        params=setting.params,
+        epochs=setting.epochs,
+        seed=setting.seed,
+        layout=preprocessing.layout,
+        schema=data.schema,
+    )
+    channel.artifact(lease_id, "model", save(_contiguous(arrays), metadata=card.metadata()))
     for name, content in _shown(setting, data, fitted):
         channel.artifact(lease_id, name, content)
     if len(fitted.prediction):

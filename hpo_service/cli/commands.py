@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from hpo_service import __version__
-from hpo_service.cli import data, demo, server, studies, up
+from hpo_service.cli import data, demo, predict, server, studies, up
 from hpo_service.cli.frame import Root
 
 RUN = "Run"
@@ -45,5 +45,8 @@ app.command(epilog="Example: hpo serve --port 8080", rich_help_panel=RUN)(server
 app.command(epilog="Example: hpo worker --device cuda:0", rich_help_panel=RUN)(server.worker)
 app.add_typer(studies.studies, name="study", rich_help_panel=USE)
 app.add_typer(studies.trials, name="trial", rich_help_panel=USE)
+app.command(epilog="Example: hpo predict houses new-houses.csv", rich_help_panel=USE)(
+    predict.predict
+)
 app.add_typer(data.datasets, name="dataset", rich_help_panel=USE)
 app.add_typer(data.databases, name="db", rich_help_panel=USE)

@@ -63,25 +63,23 @@ Column = Numeric | Textual
 def read(file: CsvFile, as_text: Collection[str] = ()) -> list[Column]:
     """All columns in the file's order.
 
-    Columns named in `as_text` are texts whatever they hold. Where another delimiter than the
-    comma was found, 1,5 is a number too if that makes the whole column one.
+    Columns named in `as_text` are texts as written, whatever they hold. Where another delimiter
+    than the comma was found, 1,5 is a number too if that makes the whole column one.
     """
-    numbers = {
-        position: values
-        for position, values in file.numbers().items()
-        if file.columns[position] not in as_text
-    }
-    others = [position for position in range(len(file.columns)) if position not in numbers]
-    texts = file.texts(others) if others else None
+    written = [at for at, name in enumerate(file.columns) if name in as_text]
+    numbers = {at: values for at, values in file.numbers().items() if at not in written}
+    others = [at for at in range(len(file.columns)) if at not in written and at not in numbers]
+    texts = dict(file.texts(others).items()) if others else {}
+    if written:
+        texts |= dict(file.written(written).items())
     columns: list[Column] = []
-    for position, name in enumerate(file.columns):
-        if texts is None or position in numbers:
-            columns.append(Numeric(name, numbers[position]))
+    for at, name in enumerate(file.columns):
+        if at in numbers:
+            columns.append(Numeric(name, numbers[at]))
             continue
-        codes = texts[position].cat.codes.to_numpy()
-        found = textual(name, codes, [str(text).strip() for text in texts[position].cat.categories])
-        comma = file.delimiter != ","
-        columns.append(found if name in as_text else _numbers_if_all_are(found, comma))
+        codes, categories = texts[at].cat.codes.to_numpy(), texts[at].cat.categories
+        found = textual(name, codes, [str(text).strip() for text in categories])
+        columns.append(found if at in written else _numbers_if_all_are(found, file.decimal_comma))
     return columns
 
 
@@ -111,17 +109,24 @@ def textual(name: str, codes: NDArray[Any], texts: list[str]) -> Textual:
     return Textual(name, recoded[codes], kept)
 
 
-def parsed(column: Textual, *, decimal_comma: bool = False) -> tuple[Numeric, list[str]]:
-    """The numbers that the texts are, and the texts that are none: missing."""
+def parsed(column: Textual, decimal_comma: bool) -> tuple[Numeric, list[str]]:
+    """The numbers that the texts are, and the texts that are none: missing.
+
+    `decimal_comma`: 1,5 is a number, too.
+    """
     import numpy as np
 
-    texts = [text.replace(",", ".") for text in column.texts] if decimal_comma else column.texts
-    values = [number(text) for text in texts]
-    odd = [text for text, value in zip(column.texts, values, strict=True) if value is None]
+    values = [number(text) for text in column.texts]
+    commas = [
+        number(text.replace(",", ".")) if value is None and decimal_comma else None
+        for text, value in zip(column.texts, values, strict=True)
+    ]
+    read = [comma if value is None else value for value, comma in zip(values, commas, strict=True)]
+    odd = [text for text, value in zip(column.texts, read, strict=True) if value is None]
     # The last entry serves code -1.
-    known = [math.nan if value is None else value for value in values]
+    known = [math.nan if value is None else value for value in read]
     numbers = np.array([*known, math.nan], np.float64)[column.codes]
-    return Numeric(column.name, numbers, decimal_comma), odd
+    return Numeric(column.name, numbers, any(value is not None for value in commas)), odd
 
 
 def as_texts(column: Numeric) -> Textual:
@@ -137,7 +142,5 @@ def as_texts(column: Numeric) -> Textual:
 
 def _numbers_if_all_are(column: Textual, decimal_comma: bool) -> Column:
     """As numbers where every text is one, else as it is."""
-    numbers, odd = parsed(column)
-    if odd and decimal_comma:
-        numbers, odd = parsed(column, decimal_comma=True)
+    numbers, odd = parsed(column, decimal_comma)
     return column if odd else numbers

@@ -57,6 +57,11 @@ class CsvFile:
     columns: list[str]
     lines: array[int]
 
+    @property
+    def decimal_comma(self) -> bool:
+        """Whether 1,5 may be a number."""
+        return self.delimiter != ","
+
     def numbers(self) -> dict[int, NDArray[np.float64]]:
         """The columns that hold numbers alone, by position; NaN where missing."""
         import numpy as np
@@ -79,13 +84,19 @@ class CsvFile:
         return found
 
     def texts(self, positions: list[int]) -> pd.DataFrame:
-        """These columns as pandas categoricals of their texts."""
+        """These columns, which hold other than numbers, as pandas categoricals of their texts."""
         # By pieces it takes less memory, but uniting the categories of thousands of columns takes
         # longer than all else.
         by_pieces = len(positions) < MANY_COLUMNS
         frame: pd.DataFrame = self._read(usecols=positions, dtype="category", low_memory=by_pieces)
         self._check_length(len(frame))
         return frame
+
+    def written(self, positions: list[int]) -> pd.DataFrame:
+        """As `texts`, for columns of numbers too: 01 stays 01."""
+        frame: pd.DataFrame = self._read(usecols=positions, dtype="str")
+        self._check_length(len(frame))
+        return frame.astype("category")
 
     def _check_length(self, rows: int) -> None:
         # pandas and the csv module part ways over rare things such as a tab before a quote.
@@ -109,12 +120,15 @@ class CsvFile:
         )
 
 
-def scan(data: bytes) -> CsvFile:
-    """Check the whole file; raises `InvalidRequest` that names the line and what to do."""
+def scan(data: bytes, fewest: int = 2) -> CsvFile:
+    """Check the whole file; raises `InvalidRequest` that names the line and what to do.
+
+    `fewest`: columns that it must have.
+    """
     _refuse_nul(data)
     try:
         delimiter = max(DELIMITERS, key=lambda candidate: _fit(data, candidate))
-        return _scan(data, delimiter)
+        return _scan(data, delimiter, fewest)
     except UnicodeDecodeError:
         raise _not_utf8(data) from None
 
@@ -145,12 +159,12 @@ def _fit(data: bytes, delimiter: str) -> tuple[bool, int]:
     return width > 1 and all(len(fields) == width for fields in records), width
 
 
-def _scan(data: bytes, delimiter: str) -> CsvFile:
+def _scan(data: bytes, delimiter: str, fewest: int) -> CsvFile:
     reader = _reader(data, delimiter)
     lines = array("I")
     start = 1
     try:
-        columns = _header(next((fields for fields in reader if fields), []))
+        columns = _header(next((fields for fields in reader if fields), []), fewest)
         width = len(columns)
         start = reader.line_num + 1
         for fields in reader:
@@ -183,10 +197,10 @@ def _what_is_wrong(error: csv.Error) -> str:
     return f"cannot be read: {message}"
 
 
-def _header(fields: list[str]) -> list[str]:
+def _header(fields: list[str], fewest: int) -> list[str]:
     if not fields:
         raise errors.invalid(FIELD, "is empty: send a CSV file with a header line and rows")
-    if len(fields) == 1:
+    if len(fields) < fewest:
         raise errors.invalid(
             FIELD,
             "has one column only: inputs and a target are needed, "

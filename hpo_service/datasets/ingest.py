@@ -9,11 +9,10 @@ from hpo_service.datasets import (
     arrays,
     choice,
     columns,
-    csv_file,
     leaks,
     long_format,
     npz_file,
-    parquet_file,
+    reading,
     roles,
     split,
     target,
@@ -22,7 +21,7 @@ from hpo_service.datasets import (
 )
 from hpo_service.datasets.body import Body
 from hpo_service.datasets.csv_file import quoted
-from hpo_service.datasets.sheet import Places, Sheet
+from hpo_service.datasets.sheet import Sheet
 from hpo_service.datasets.table import Table
 
 if TYPE_CHECKING:
@@ -42,12 +41,13 @@ def ingest(data: bytes, upload: protocol.Upload) -> tuple[Table, Notes]:
     without a target are left out. What `upload` says goes before what would be guessed.
     Raises `InvalidRequest` about `file` (with the line) or a field of `upload`.
     """
-    arrays_alone = format_of(data, upload.format) == "npz"
+    arrays_alone = reading.format_of(data, upload.format) == "npz"
     _check(upload, arrays_alone)
     used = roles.names(upload)
     if arrays_alone:
         found = arrays.split(npz_file.read(data), upload.target, used, upload.kind)
         sheet, body, name = found.sheet, found.body, found.target
+        sheet.refuse_infinite()
         if name is None:
             raise _no_target()
         notes: Notes = []
@@ -56,28 +56,9 @@ def ingest(data: bytes, upload: protocol.Upload) -> tuple[Table, Notes]:
             raise _no_target()
         name = upload.target
         as_text = {*upload.categorical, *([upload.text] if upload.text else [])}
-        sheet, notes = _corrected(read(data, upload.format, as_text), upload)
+        sheet, notes = _corrected(reading.sheet(data, upload.format, as_text), upload)
         sheet, body = _rows(sheet, upload, name, used)
     return _finished(sheet, body, upload, name, notes)
-
-
-def read(data: bytes, given: str | None, as_text: set[str]) -> Sheet:
-    """The columns of a CSV or Parquet file."""
-    import numpy as np
-
-    if format_of(data, given) == "parquet":
-        return parquet_file.read(data, as_text)
-    file = csv_file.scan(data)
-    return Sheet.of(columns.read(file, as_text), Places("line", np.asarray(file.lines)))
-
-
-def format_of(data: bytes, given: str | None) -> str:
-    """csv, parquet or npz: as given, or told from the first bytes."""
-    if given:
-        return given
-    if data.startswith(parquet_file.MAGIC) and data.endswith(parquet_file.MAGIC):
-        return "parquet"
-    return "npz" if data.startswith(npz_file.MAGIC) else "csv"
 
 
 def _check(upload: protocol.Upload, arrays_alone: bool) -> None:
@@ -121,14 +102,14 @@ def _corrected(sheet: Sheet, upload: protocol.Upload) -> tuple[Sheet, Notes]:
             number, note = _as_numbers(sheet, column)
             sheet.columns[name] = number
             notes.append(note)
+    sheet.refuse_infinite()
     return sheet, notes
 
 
 def _as_numbers(sheet: Sheet, column: columns.Textual) -> tuple[columns.Numeric, str]:
     import numpy as np
 
-    number, odd = columns.parsed(column)
-    sheet.refuse_infinite(number)
+    number, odd = columns.parsed(column, sheet.decimal_comma)
     rows = np.isin(column.codes, [column.texts.index(text) for text in odd])
     first = int(rows.argmax())
     return number, (
@@ -150,13 +131,10 @@ def _rows(
         return sheet, text_column.read(sheet, upload.text, upload.symbols)
     if upload.forecast:
         if upload.order_by:
-            sheet = _sorted(sheet, upload.order_by).without([upload.order_by])
-        return windows.cut(sheet, name, upload.forecast)
+            order = roles.order(sheet, "order_by", upload.order_by)
+            sheet = sheet.take(order.argsort(kind="stable"))
+        return windows.cut(sheet, name, upload.forecast, upload.order_by)
     return sheet, None
-
-
-def _sorted(sheet: Sheet, name: str) -> Sheet:
-    return sheet.take(roles.order(sheet, "order_by", name).argsort(kind="stable"))
 
 
 def _finished(

@@ -24,9 +24,10 @@ MAX_BYTES = 8 * MAX_CELLS
 _NAME = pydantic.TypeAdapter(protocol.ColumnName)
 
 
-def read(data: bytes, as_text: Collection[str] = ()) -> Sheet:
-    """All columns; raises `InvalidRequest` for a file or a type of column that cannot be read.
+def read(data: bytes, as_text: Collection[str] = (), fewest: int = 2) -> Sheet:
+    """All columns, `fewest` at least.
 
+    Raises `InvalidRequest` for a file or a type of column that cannot be read.
     Numbers and decimals are numbers; texts, truth values, dates and times are texts, as are the
     columns named in `as_text`.
     """
@@ -34,7 +35,7 @@ def read(data: bytes, as_text: Collection[str] = ()) -> Sheet:
 
     arrow = _package()
     try:
-        table = _table(arrow, data)
+        table = _table(arrow, data, fewest)
         found = [_column(name, table.column(at), as_text) for at, name in enumerate(_names(table))]
     except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -55,13 +56,13 @@ def _package() -> Any:
     return pyarrow
 
 
-def _table(arrow: Any, data: bytes) -> Any:
+def _table(arrow: Any, data: bytes, fewest: int) -> Any:
     # The footer is read first: a file of a kilobyte can declare billions of rows.
     file = arrow.parquet.ParquetFile(io.BytesIO(data))
     rows, width = file.metadata.num_rows, file.metadata.num_columns
     if rows == 0:
         raise errors.invalid(FIELD, "has no rows")
-    if width < 2:
+    if width < fewest:
         raise errors.invalid(FIELD, "has one column only: inputs and a target are needed")
     if width > MAX_COLUMNS:
         raise errors.invalid(FIELD, f"has {width:,} columns: {MAX_COLUMNS:,} are the most")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from hpo_service import errors
@@ -32,19 +32,15 @@ class Places:
 
 @dataclass(frozen=True, eq=False)
 class Sheet:
-    """Columns of one length by name, in the file's order."""
+    """Columns of one length by name, in the file's order; `decimal_comma`: 1,5 may be a number."""
 
     columns: dict[str, Column]
     places: Places
+    decimal_comma: bool = False
 
     @classmethod
-    def of(cls, found: Iterable[Column], places: Places) -> Sheet:
-        """Raises `InvalidRequest` for an infinite number."""
-        sheet = cls({column.name: column for column in found}, places)
-        for column in sheet.columns.values():
-            if isinstance(column, Numeric):
-                sheet.refuse_infinite(column)
-        return sheet
+    def of(cls, found: Iterable[Column], places: Places, decimal_comma: bool = False) -> Sheet:
+        return cls({column.name: column for column in found}, places, decimal_comma)
 
     @property
     def rows(self) -> int:
@@ -53,11 +49,12 @@ class Sheet:
     def take(self, rows: NDArray[Any]) -> Sheet:
         """These rows (a mask or indices), in the order given."""
         taken = {name: column.take(rows) for name, column in self.columns.items()}
-        return Sheet(taken, Places(self.places.word, self.places.numbers[rows]))
+        places = Places(self.places.word, self.places.numbers[rows])
+        return replace(self, columns=taken, places=places)
 
     def without(self, names: Collection[str]) -> Sheet:
         left = {name: column for name, column in self.columns.items() if name not in names}
-        return Sheet(left, self.places)
+        return replace(self, columns=left)
 
     def column(self, field: str, name: str) -> Column:
         """The column that a field of the request names; `InvalidRequest` with the choice."""
@@ -67,13 +64,9 @@ class Sheet:
         names = list(self.columns)
         known = ", ".join(quoted(column) for column in names[:MENTIONED_COLUMNS])
         more = " ..." if len(names) > MENTIONED_COLUMNS else ""
-        header = (
-            " (the first line must be a header)"
-            if any(columns.number(column) is not None for column in names)
-            else ""
-        )
         raise errors.invalid(
-            field, f"there is no column {quoted(name)}: choose one of {known}{more}{header}"
+            field,
+            f"there is no column {quoted(name)}: choose one of {known}{more}{header_hint(names)}",
         )
 
     def complete(self, field: str, name: str) -> Column:
@@ -88,8 +81,13 @@ class Sheet:
             place = self.places.of(int(rows.argmax()))
             raise errors.invalid(field, f"column {quoted(column.name)} {why} in {place}")
 
-    def refuse_infinite(self, column: Numeric) -> None:
-        """Raise `InvalidRequest` where the column has an infinite number."""
+    def refuse_infinite(self) -> None:
+        """Raise `InvalidRequest` where a column has an infinite number."""
+        for column in self.columns.values():
+            if isinstance(column, Numeric):
+                self._refuse_infinite(column)
+
+    def _refuse_infinite(self, column: Numeric) -> None:
         import numpy as np
 
         infinite = np.isinf(column.values)
@@ -99,3 +97,9 @@ class Sheet:
                 f"{self.places.of(int(infinite.argmax()))} has an infinite number in column "
                 f"{quoted(column.name)}: write a number, or leave the field empty",
             )
+
+
+def header_hint(names: Iterable[str]) -> str:
+    """What to say where columns are called by numbers: the first line may be one of rows."""
+    numbers = any(columns.number(name) is not None for name in names)
+    return " (the first line must be a header)" if numbers else ""

@@ -15,14 +15,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def cut(sheet: Sheet, target: str, steps: int) -> tuple[Sheet, body.Body]:
+def cut(sheet: Sheet, target: str, steps: int, time: str | None) -> tuple[Sheet, body.Body]:
     """Windows of `steps` rows, each with the target's value in the row after it.
 
     Channels are the target first and then the other columns of numbers. Windows with a gap are
-    left out: filling one would need what came after it. Raises `InvalidRequest`.
+    left out: filling one would need what came after it. `time` is what the rows are sorted by, no
+    channel. Raises `InvalidRequest`.
     """
     import numpy as np
 
+    sheet = sheet.without([time] if time else [])
     goal = sheet.column("target", target)
     if not isinstance(goal, Numeric):
         raise errors.invalid("target", f"column {quoted(target)} holds texts: name one of numbers")
@@ -43,7 +45,7 @@ def cut(sheet: Sheet, target: str, steps: int) -> tuple[Sheet, body.Body]:
     if gaps:
         notes.append(f"{gaps:,} windows have a missing number: left out.")
     rows = whole.nonzero()[0] + steps
-    origin = protocol.Origin(channels=names)
+    origin = protocol.Origin(time=time, channels=names)
     made = body.sequences(windows[whole], names, origin, notes)
     return Sheet({goal.name: goal}, sheet.places).take(rows), made
 

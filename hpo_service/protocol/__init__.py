@@ -67,6 +67,7 @@ from hpo_service.protocol.leases import (
     TrialLease,
     Worker,
 )
+from hpo_service.protocol.model import ModelCard
 from hpo_service.protocol.results import ErrorBody, Final, Importances, Problem, Scored
 from hpo_service.protocol.space import Choice, Distribution, FloatRange, IntRange, SearchSpace
 from hpo_service.protocol.study import (
@@ -132,6 +133,7 @@ __all__ = [
     "Leases",
     "ManualTrial",
     "Model",
+    "ModelCard",
     "ModelSetting",
     "Name",
     "Objective",

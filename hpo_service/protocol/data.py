@@ -92,7 +92,8 @@ class Origin(Model):
     """How the rows lay in the file they came from, where they are no plain table's rows.
 
     Series in long format: `id`, `time` and the `channels`. Windows to forecast from: the
-    `channels`, the target first. A text: its column and what it was split into.
+    `channels`, the target first, and the `time` they were sorted by, if any. A text: its column
+    and what it was split into.
     """
 
     id: Text | None = None

@@ -9,7 +9,7 @@ all splits of a data set fit into one tensor.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from workers.data.folds import Rows
 
 Layout = Literal["columns", "structured"]
 Block = tuple[int, int]
+Arrays = dict[str, NDArray[Any]]
 
 # Codes of a structured text: a symbol of the data set is its own code + SPECIAL.
 PADDING, UNKNOWN, SPECIAL = 0, 1, 2
@@ -29,10 +30,18 @@ PADDING, UNKNOWN, SPECIAL = 0, 1, 2
 class Encoder(Protocol):
     """What was learned from training rows."""
 
+    @classmethod
+    def fit(cls, dataset: Dataset, rows: Rows) -> Self:
+        """Learn from these rows alone."""
+
+    @classmethod
+    def restore(cls, schema: protocol.DatasetSchema, arrays: Arrays) -> Self:
+        """What gave these `arrays`; KeyError where one is missing."""
+
     def inputs(self, dataset: Dataset, rows: Rows) -> Floats:
         """Inputs of a model, (rows, width)."""
 
-    def arrays(self) -> dict[str, NDArray[np.generic]]:
+    def arrays(self) -> Arrays:
         """All that `inputs` needs beside the schema, by name."""
 
     @property
@@ -56,17 +65,22 @@ class Columns(Encoder):
 
     @classmethod
     def fit(cls, dataset: Dataset, rows: Rows) -> Self:
-        sizes = [len(c.categories) for c in dataset.schema.columns if c.kind == "categorical"]
-        codes = dataset.categorical[rows]
+        sizes, codes = _sizes(dataset.schema), dataset.categorical[rows]
         seen = [np.isin(np.arange(size), codes[:, at]) for at, size in enumerate(sizes)]
         return cls(*_fit_numeric(dataset.numeric[rows]), seen)
+
+    @classmethod
+    def restore(cls, schema: protocol.DatasetSchema, arrays: Arrays) -> Self:
+        ends = np.cumsum(_sizes(schema))
+        seen = np.split(arrays["seen"], ends[:-1]) if len(ends) else []
+        return cls(arrays["medians"], arrays["means"], arrays["scales"], seen)
 
     def inputs(self, dataset: Dataset, rows: Rows) -> Floats:
         numeric, codes = dataset.numeric[rows], dataset.categorical[rows]
         scaled = (np.where(np.isnan(numeric), self.medians, numeric) - self.means) / self.scales
         return np.hstack([scaled, *(_one_hot(codes[:, at], s) for at, s in enumerate(self.seen))])
 
-    def arrays(self) -> dict[str, NDArray[np.generic]]:
+    def arrays(self) -> Arrays:
         seen = np.concatenate(self.seen) if self.seen else np.empty(0, dtype=np.bool_)
         return {"medians": self.medians, "means": self.means, "scales": self.scales, "seen": seen}
 
@@ -93,11 +107,15 @@ class Counts(Encoder):
         scaler = StandardScaler().fit(counts)
         return cls(scaler.mean_, scaler.scale_, counts.max(axis=0) > 0)
 
+    @classmethod
+    def restore(cls, schema: protocol.DatasetSchema, arrays: Arrays) -> Self:
+        return cls(arrays["means"], arrays["scales"], arrays["seen"])
+
     def inputs(self, dataset: Dataset, rows: Rows) -> Floats:
         scaled: Floats = (_counts(dataset, rows) - self.means) / self.scales
         return scaled * self.seen
 
-    def arrays(self) -> dict[str, NDArray[np.generic]]:
+    def arrays(self) -> Arrays:
         return {"means": self.means, "scales": self.scales, "seen": self.seen}
 
 
@@ -119,6 +137,10 @@ class Channels(Encoder):
         means, scales = np.array(fitted).T
         return cls(means, scales)
 
+    @classmethod
+    def restore(cls, schema: protocol.DatasetSchema, arrays: Arrays) -> Self:
+        return cls(arrays["means"], arrays["scales"])
+
     def inputs(self, dataset: Dataset, rows: Rows) -> Floats:
         places = _places(dataset, rows)
         scaled = np.nan_to_num((places - self.means) / self.scales, nan=0.0)
@@ -128,7 +150,7 @@ class Channels(Encoder):
         flat: Floats = scaled.reshape(len(rows), -1)
         return np.hstack([flat, *_lengths(dataset, places)])
 
-    def arrays(self) -> dict[str, NDArray[np.generic]]:
+    def arrays(self) -> Arrays:
         return {"means": self.means, "scales": self.scales}
 
 
@@ -145,17 +167,21 @@ class Symbols(Encoder):
         known = np.arange(len(dataset.schema.symbols))
         return cls(np.isin(known, dataset.categorical[rows]))
 
+    @classmethod
+    def restore(cls, schema: protocol.DatasetSchema, arrays: Arrays) -> Self:
+        return cls(arrays["seen"])
+
     def inputs(self, dataset: Dataset, rows: Rows) -> Floats:
         codes = np.where(self.seen, np.arange(len(self.seen)) + SPECIAL, UNKNOWN)
         # The last entry serves code -1.
         coded: Floats = np.append(codes, PADDING)[dataset.categorical[rows]].astype(np.float64)
         return coded
 
-    def arrays(self) -> dict[str, NDArray[np.generic]]:
+    def arrays(self) -> Arrays:
         return {"seen": self.seen}
 
 
-STRUCTURED: dict[protocol.DataKind, type[Columns | Channels | Symbols]] = {
+STRUCTURED: dict[protocol.DataKind, type[Encoder]] = {
     "table": Columns,
     "image": Channels,
     "sequence": Channels,
@@ -165,10 +191,23 @@ STRUCTURED: dict[protocol.DataKind, type[Columns | Channels | Symbols]] = {
 
 def fit(dataset: Dataset, rows: Rows, layout: Layout) -> Encoder:
     """Learn a layout from these rows alone."""
-    kind = dataset.schema.kind
+    return _encoder(dataset.schema, layout).fit(dataset, rows)
+
+
+def restore(schema: protocol.DatasetSchema, layout: Layout, arrays: Arrays) -> Encoder:
+    """What was learned, from its arrays."""
+    return _encoder(schema, layout).restore(schema, arrays)
+
+
+def _encoder(schema: protocol.DatasetSchema, layout: Layout) -> type[Encoder]:
     if layout == "structured":
-        return STRUCTURED[kind].fit(dataset, rows)
-    return Counts.fit(dataset, rows) if kind == "symbols" else Columns.fit(dataset, rows)
+        return STRUCTURED[schema.kind]
+    return Counts if schema.kind == "symbols" else Columns
+
+
+def _sizes(schema: protocol.DatasetSchema) -> list[int]:
+    """How many categories each categorical column has."""
+    return [len(each.categories) for each in schema.columns if each.kind == "categorical"]
 
 
 def _fit_numeric(numeric: Floats) -> tuple[Floats, Floats, Floats]:

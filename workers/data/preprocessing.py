@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 
+from hpo_service import protocol
 from workers.data import layouts
 from workers.data.dataset import Codes, Dataset, Floats
 from workers.data.folds import Rows
-from workers.data.layouts import Block, Encoder, Layout
+from workers.data.layouts import Arrays, Block, Encoder, Layout
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,12 @@ class Preprocessing:
     def fit(cls, dataset: Dataset, rows: Rows, layout: Layout = "columns") -> Self:
         return cls(layout, layouts.fit(dataset, rows, layout), *_fit_target(dataset, rows))
 
+    @classmethod
+    def restore(cls, schema: protocol.DatasetSchema, layout: Layout, arrays: Arrays) -> Self:
+        """What gave these `arrays`; KeyError where one is missing."""
+        encoder = layouts.restore(schema, layout, arrays)
+        return cls(layout, encoder, arrays["target_mean"], arrays["target_scale"])
+
     def inputs(self, dataset: Dataset, rows: Rows) -> Floats:
         """Inputs of a model, (rows, width)."""
         return self.encoder.inputs(dataset, rows)
@@ -46,7 +52,7 @@ class Preprocessing:
             return dataset.target[rows]
         return (dataset.target[rows] - self.target_mean) / self.target_scale
 
-    def arrays(self) -> dict[str, NDArray[np.generic]]:
+    def arrays(self) -> Arrays:
         """All that `inputs` needs beside schema and layout, to be stored with a model."""
         return self.encoder.arrays() | {
             "target_mean": self.target_mean,

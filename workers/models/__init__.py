@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from workers.models import capsnet, cnn, gan, logistic_regression, mlp, perceptron, ridge, rnn
-from workers.models.base import EstimatorModel, Model, NetworkModel
+from pathlib import Path
 
-__all__ = ["MODELS", "EstimatorModel", "Model", "NetworkModel"]
+from workers.models import (
+    capsnet,
+    cnn,
+    gan,
+    loading,
+    logistic_regression,
+    mlp,
+    perceptron,
+    ridge,
+    rnn,
+)
+from workers.models.base import EstimatorModel, Model, NetworkModel
+from workers.models.loading import Loaded
+
+__all__ = ["MODELS", "EstimatorModel", "Loaded", "Model", "NetworkModel", "load"]
 
 MODELS: dict[str, Model] = {
     "mlp": mlp.MODEL,
@@ -17,3 +30,10 @@ MODELS: dict[str, Model] = {
     "logistic_regression": logistic_regression.MODEL,
     "ridge": ridge.MODEL,
 }
+
+
+def load(path: Path) -> Loaded:
+    """The stored model in a file, such as `hpo study files STUDY --save model` writes; see
+    `loading.load` for its errors.
+    """
+    return loading.load(path, MODELS)

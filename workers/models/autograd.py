@@ -148,6 +148,11 @@ class AutogradNetwork:
         statistics = {n: t[lane].cpu().numpy().copy() for n, t in self.statistics.items()}
         return self.unpack(self.parameters, lane) | statistics
 
+    def restore(self, arrays: Arrays, lane: int) -> None:
+        self.pack(arrays, self.parameters, lane)
+        for name, tensor in self.statistics.items():
+            tensor[lane] = torch.from_numpy(arrays[name]).to(tensor)
+
     # --- for families -----------------------------------------------------------------------
 
     def losses(self, outputs: Tensor, inputs: Tensor, target: Tensor) -> Tensor:

@@ -85,6 +85,11 @@ class Network(Protocol):
     def arrays(self, lane: int) -> Arrays:
         """A lane's weights and statistics by name, to be stored with a model."""
 
+    def restore(self, arrays: Arrays, lane: int) -> None:
+        """Make a lane predict as the one that gave these `arrays`; KeyError, ValueError or
+        RuntimeError where they are of another network.
+        """
+
 
 @dataclass(frozen=True)
 class Size:
@@ -130,9 +135,12 @@ class Fitted(Protocol):
 
 @dataclass(frozen=True)
 class EstimatorModel:
-    """A family fitted at once: `fit(settings, inputs, target, outputs)`, targets unscaled."""
+    """A family fitted at once: `fit(settings, inputs, target, outputs)`, targets unscaled;
+    `restore(settings, arrays, outputs)` makes what gave these `Fitted.arrays`.
+    """
 
     fit: Callable[[Any, NDArray[np.float64], NDArray[Any], int], Fitted]
+    restore: Callable[[Any, Arrays, int], Fitted]
 
 
 Model = NetworkModel | EstimatorModel

@@ -153,6 +153,11 @@ class Gan(AutogradNetwork):
         """With an average, the generator's weights are that."""
         return self.unpack(self._making(lane), 0)
 
+    def restore(self, arrays: Arrays, lane: int) -> None:
+        self.pack(arrays, self.parameters, lane)
+        if self.statistics:
+            self.statistics["average"][lane] = self.parameters[lane, : self._made_by]
+
     # --- autograd.AutogradNetwork -----------------------------------------------------------
 
     def declare(self) -> list[Weights]:

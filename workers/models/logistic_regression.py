@@ -45,4 +45,14 @@ def fit(
     return FittedLogisticRegression(model, outputs)
 
 
-MODEL = EstimatorModel(fit=fit)
+def restore(
+    settings: LogisticRegressionHyperparameters, arrays: Arrays, outputs: int
+) -> FittedLogisticRegression:
+    """What gave these arrays."""
+    model = LogisticRegression(C=settings.C, max_iter=settings.max_iter)
+    model.coef_, model.intercept_ = arrays["coef"], arrays["intercept"]
+    model.classes_, model.n_features_in_ = arrays["classes"], arrays["coef"].shape[1]
+    return FittedLogisticRegression(model, outputs)
+
+
+MODEL = EstimatorModel(fit=fit, restore=restore)

@@ -154,6 +154,11 @@ class Mlp:
         statistics = {n: found[lane].cpu().numpy().copy() for n, found in self.statistics.items()}
         return self.unpack(self.parameters, lane) | statistics
 
+    def restore(self, arrays: Arrays, lane: int) -> None:
+        self.pack(arrays, self.parameters, lane)
+        for name, tensor in self.statistics.items():
+            tensor[lane] = torch.from_numpy(arrays[name]).to(tensor)
+
     def unpack(self, flat: Tensor, lane: int) -> Arrays:
         """As in `torch.nn.Linear` and `PReLU`: weights (out, in), biases (out,), slopes (1,)."""
         return {name: each.cpu().numpy().copy() for name, each in self._named(flat, lane)}

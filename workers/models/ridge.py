@@ -36,4 +36,12 @@ def fit(
     return FittedRidge(Ridge(alpha=settings.alpha).fit(inputs, target))
 
 
-MODEL = EstimatorModel(fit=fit)
+def restore(settings: RidgeHyperparameters, arrays: Arrays, outputs: int) -> FittedRidge:
+    """What gave these arrays."""
+    model = Ridge(alpha=settings.alpha)
+    model.coef_, model.intercept_ = arrays["coef"], arrays["intercept"]
+    model.n_features_in_ = arrays["coef"].shape[-1]
+    return FittedRidge(model)
+
+
+MODEL = EstimatorModel(fit=fit, restore=restore)

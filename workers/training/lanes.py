@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hpo_service import errors
 from workers.data.parts import Table
+from workers.models import outputs
 from workers.models.base import Arrays, NetworkModel, Shape
 from workers.training.optimizers import optimizer
 from workers.training.penalties import penalties
@@ -95,10 +96,9 @@ class Lanes:
         table, parts = self._table, [lane.part for lane in self._lanes]
         inputs = table.valid_inputs if which == "valid" else table.inner_inputs
         assert inputs is not None, "the parts have no inner rows"
-        found = self.network.predict(inputs[parts]).double()
-        if table.task == "classification":
-            return torch.softmax(found.reshape(len(self), -1, table.outputs), dim=2)
-        return found * table.target_scale[parts] + table.target_mean[parts]
+        mean, scale = table.target_mean[parts], table.target_scale[parts]
+        found = self.network.predict(inputs[parts])
+        return outputs.said(found, table.task, table.outputs, mean, scale)
 
     def keep(self, lanes: Sequence[int]) -> None:
         """Go on with these lanes only; nothing changes for them."""
