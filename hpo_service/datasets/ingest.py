@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from hpo_service import errors, protocol
 from hpo_service.datasets import (
     arrays,
+    assembly,
     choice,
     columns,
     leaks,
@@ -24,10 +23,9 @@ from hpo_service.datasets.csv_file import quoted
 from hpo_service.datasets.sheet import Sheet
 from hpo_service.datasets.table import Table
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 Notes = list[str]
+# Target and roles, and of a table its columns; inputs that are no table; the target's name.
+Parts = tuple[Sheet, Body | None, str, Notes]
 MENTIONED_NOTES = 100
 OF_ARRAYS = ("kind",)
 NOT_OF_ARRAYS = ("text", "id", "time", "forecast", "numeric", "categorical", "drop")
@@ -43,22 +41,27 @@ def ingest(data: bytes, upload: protocol.Upload) -> tuple[Table, Notes]:
     """
     arrays_alone = reading.format_of(data, upload.format) == "npz"
     _check(upload, arrays_alone)
-    used = roles.names(upload)
-    if arrays_alone:
-        found = arrays.split(npz_file.read(data), upload.target, used, upload.kind)
-        sheet, body, name = found.sheet, found.body, found.target
-        sheet.refuse_infinite()
-        if name is None:
-            raise _no_target()
-        notes: Notes = []
-    else:
-        if upload.target is None:
-            raise _no_target()
-        name = upload.target
-        as_text = {*upload.categorical, *([upload.text] if upload.text else [])}
-        sheet, notes = _corrected(reading.sheet(data, upload.format, as_text), upload)
-        sheet, body = _rows(sheet, upload, name, used)
-    return _finished(sheet, body, upload, name, notes)
+    read = _read_arrays if arrays_alone else _read_columns
+    return _finished(*read(data, upload), upload)
+
+
+def _read_arrays(data: bytes, upload: protocol.Upload) -> Parts:
+    found = arrays.split(npz_file.read(data), upload.target, roles.names(upload), upload.kind)
+    found.sheet.refuse_infinite()
+    if found.target is None:
+        raise _no_target()
+    return found.sheet, found.body, found.target, []
+
+
+def _read_columns(data: bytes, upload: protocol.Upload) -> Parts:
+    if upload.target is None:
+        raise _no_target()
+    as_text = {*upload.categorical, *([upload.text] if upload.text else [])}
+    fewest = 1 if upload.forecast else 2
+    whole = reading.sheet(data, upload.format, as_text, fewest)
+    sheet, notes = _corrected(whole, upload)
+    sheet, body = _rows(sheet, upload, upload.target)
+    return sheet, body, upload.target, notes
 
 
 def _check(upload: protocol.Upload, arrays_alone: bool) -> None:
@@ -119,16 +122,15 @@ def _as_numbers(sheet: Sheet, column: columns.Textual) -> tuple[columns.Numeric,
     )
 
 
-def _rows(
-    sheet: Sheet, upload: protocol.Upload, name: str, used: dict[str, str]
-) -> tuple[Sheet, Body | None]:
+def _rows(sheet: Sheet, upload: protocol.Upload, name: str) -> tuple[Sheet, Body | None]:
     """The columns with a value for each row, and inputs that are more than columns."""
+    used = roles.names(upload)
     if upload.id and upload.time:
         return long_format.gather(
             sheet, upload.id, upload.time, {"target": name, **used}, channels=None
         )
     if upload.text:
-        return sheet, text_column.read(sheet, upload.text, upload.symbols)
+        return sheet, text_column.read(sheet, upload.text, upload.symbols, {name, *used.values()})
     if upload.forecast:
         if upload.order_by:
             order = roles.order(sheet, "order_by", upload.order_by)
@@ -138,7 +140,7 @@ def _rows(
 
 
 def _finished(
-    sheet: Sheet, body: Body | None, upload: protocol.Upload, name: str, notes: Notes
+    sheet: Sheet, body: Body | None, name: str, notes: Notes, upload: protocol.Upload
 ) -> tuple[Table, Notes]:
     import numpy as np
 
@@ -174,59 +176,11 @@ def _table(
         left = sheet.without([name, *roles.names(upload).values()])
         kept, notes = choice.choose(list(left.columns.values()), sheet.places)
         notes += leaks.warnings(kept, goal.values, len(goal.classes))
-        table = _of_columns(kept, name, goal)
+        table = assembly.of_columns(kept, name, goal)
     else:
-        table, notes = _of_body(body, name, goal), body.notes
+        table, notes = assembly.of_body(body, name, goal), body.notes
     ordered = upload.order_by is not None or upload.forecast is not None
     return roles.read(sheet, upload, ordered).given_to(table), notes
-
-
-def _of_columns(kept: list[columns.Column], name: str, goal: target.Target) -> Table:
-    rows = len(goal.values)
-    numeric = [column.values for column in kept if isinstance(column, columns.Numeric)]
-    codes = [column.codes for column in kept if isinstance(column, columns.Textual)]
-    return Table(
-        schema=protocol.DatasetSchema(
-            task=goal.task,
-            rows=rows,
-            columns=[_described(column) for column in kept],
-            target=[name],
-            classes=goal.classes,
-        ),
-        numeric=side_by_side(numeric, rows, "float64"),
-        categorical=side_by_side(codes, rows, "int32"),
-        target=goal.values,
-    )
-
-
-def _of_body(body: Body, name: str, goal: target.Target) -> Table:
-    schema = protocol.DatasetSchema(
-        task=goal.task,
-        rows=len(goal.values),
-        columns=[protocol.Column(name=each, kind="numeric") for each in body.names],
-        target=[name],
-        classes=goal.classes,
-        shape=body.shape,
-        symbols=body.symbols,
-        origin=body.origin,
-    )
-    return Table(schema, body.numeric, body.categorical, goal.values)
-
-
-def _described(column: columns.Column) -> protocol.Column:
-    if isinstance(column, columns.Numeric):
-        return protocol.Column(name=column.name, kind="numeric")
-    return protocol.Column(name=column.name, kind="categorical", categories=column.texts)
-
-
-def side_by_side(arrays: list[NDArray[Any]], rows: int, dtype: str) -> NDArray[Any]:
-    """Columns as one array, (rows, columns)."""
-    import numpy as np
-
-    joined = np.empty((rows, len(arrays)), dtype)
-    for position, array in enumerate(arrays):
-        joined[:, position] = array
-    return joined
 
 
 def _rare_classes(goal: target.Target) -> Notes:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from hpo_service import errors, protocol
+from hpo_service.datasets import columns
 from hpo_service.datasets.columns import Column, Numeric, Textual
 from hpo_service.datasets.csv_file import quoted
 from hpo_service.datasets.sheet import Sheet
@@ -87,10 +88,8 @@ def _weight(sheet: Sheet, name: str) -> NDArray[np.float64]:
 
     column = sheet.complete("weight", name)
     if isinstance(column, Textual):
-        _, row = column.first_text_that_is_no_number() or ("", 0)
-        odd = np.arange(sheet.rows) == row
-        sheet.refuse("weight", column, odd, "should hold numbers, but has a text")
-        raise AssertionError("a text was found")
+        column, odd = columns.parsed(column, sheet.decimal_comma)
+        sheet.refuse("weight", column, column.missing(), f"has {quoted(odd[0])} for a number")
     sheet.refuse("weight", column, column.values <= 0, "has a weight that is not above 0")
     return column.values
 

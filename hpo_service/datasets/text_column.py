@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Collection
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -26,8 +27,12 @@ OTHER = ""
 WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
 
 
-def read(sheet: Sheet, name: str, symbols: protocol.Symbols) -> body.Body:
+def read(
+    sheet: Sheet, name: str, symbols: protocol.Symbols, used: Collection[str] = ()
+) -> body.Body:
     """The texts of a column; raises `InvalidRequest` where it has none.
+
+    `used`: columns that are target or have a role.
 
     Words are lower-cased runs of letters and digits; characters are those of the text as it is.
     Symbols are sorted, the commonest `MAX_SYMBOLS` where there are more, and `OTHER` after them.
@@ -41,6 +46,9 @@ def read(sheet: Sheet, name: str, symbols: protocol.Symbols) -> body.Body:
     empty = sum(not row for row in pieces)
     if empty:
         notes.append(f"{empty:,} rows have no {symbols} in {quoted(name)}: empty texts.")
+    aside = [quoted(each) for each in sheet.columns if each != name and each not in used]
+    if aside:
+        notes.append(f"Not learnt from beside the text: {', '.join(aside)}.")
     origin = protocol.Origin(text=name, symbols=symbols)
     return body.Body(encode(pieces, known, length), [length], [], known, origin, notes)
 
