@@ -84,7 +84,6 @@ def order(sheet: Sheet, field: str, name: str) -> NDArray[np.float64]:
 
 
 def _weight(sheet: Sheet, name: str) -> NDArray[np.float64]:
-    import numpy as np
 
     column = sheet.complete("weight", name)
     if isinstance(column, Textual):
