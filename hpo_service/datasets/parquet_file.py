@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAGIC = b"PAR1"
+# What pandas calls an index without a name: no column of the data.
+INDEX = re.compile(r"__index_level_\d+__")
 # Of what the file unfolds to; a dictionary of long texts is small in the file and large here.
 MAX_BYTES = 8 * MAX_CELLS
 
@@ -71,7 +74,8 @@ def _table(arrow: Any, data: bytes, fewest: int) -> Any:
     if rows > MAX_ROWS or rows * width > MAX_CELLS or size > MAX_BYTES:
         raise errors.invalid(FIELD, f"has {rows:,} rows of {width:,} columns: take a sample of it")
     texts = [field.name for field in file.schema_arrow if _is_text(arrow, field.type)]
-    return arrow.parquet.read_table(io.BytesIO(data), read_dictionary=texts, use_threads=False)
+    table = arrow.parquet.read_table(io.BytesIO(data), read_dictionary=texts, use_threads=False)
+    return table.drop_columns([name for name in table.column_names if INDEX.fullmatch(name)])
 
 
 def _is_text(arrow: Any, kind: Any) -> bool:

@@ -59,6 +59,14 @@ def test_each_type_of_a_parquet_column_is_read_as_numbers_or_texts() -> None:
     assert table.numeric[5].tolist() == [1.0, 1.25]
 
 
+def test_the_index_of_a_pandas_frame_is_no_column() -> None:
+    shuffled = pd.DataFrame({"x": numbers(), "y": YES_NO}).sample(frac=1, random_state=0)
+    buffer = io.BytesIO()
+    pytest.importorskip("pyarrow")
+    shuffled.to_parquet(buffer)
+    assert [column.name for column in taken(buffer.getvalue())[0].schema.columns] == ["x"]
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
