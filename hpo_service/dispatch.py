@@ -8,7 +8,7 @@ from typing import Literal
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hpo_service import errors, final, leases, protocol, seeds, studies
+from hpo_service import confirm, errors, files, final, leases, protocol, seeds, studies
 from hpo_service.database import WriteSession
 from hpo_service.service import Service
 from hpo_service.suggest import Proposal, Search
@@ -251,16 +251,32 @@ def build(session: Session, service: Service, trial: Trial) -> protocol.TrialLea
         resume_step=attempt.resume_step if attempt else 0,
         model=model,
         params=fixed | trial.params,
+        epoch=trial.epoch if trial.kind == "confirm" else None,
         seed=_seed(study, trial),
-        study_seed=study.seed,
-        objective=objective,
+        study_seed=_study_seed(study, trial),
+        objective=_evaluated(objective, trial),
         data=study.search_sha256,
         holdout=study.holdout_sha256 if trial.kind == "final" else None,
         refits=final.refits(session, study) if trial.kind == "final" else [],
+        predictions=files.out_of_fold(session, study) if trial.kind == "final" else [],
     )
 
 
+def _evaluated(objective: protocol.Objective, trial: Trial) -> protocol.Objective:
+    """The study's objective, as this row is to evaluate it."""
+    if trial.kind != "confirm" or not isinstance(objective, protocol.TrainObjective):
+        return objective
+    fresh = confirm.validation(trial, objective.validation)
+    return objective.model_copy(update={"validation": fresh})
+
+
+def _study_seed(study: Study, trial: Trial) -> int:
+    return seeds.fresh_folds_seed(study.seed) if trial.kind == "confirm" else study.seed
+
+
 def _seed(study: Study, trial: Trial) -> int:
+    if trial.kind == "confirm":
+        return seeds.confirm_seed(study.seed, trial.system_attrs[confirm.OF])
     if trial.number is not None:
         return seeds.trial_seed(study.seed, trial.number)
     return seeds.baseline_seed(study.seed, trial.model or trial.kind)

@@ -9,33 +9,46 @@ from functools import partial
 from sqlalchemy import delete, exists, func, or_, select
 from sqlalchemy.orm import Session
 
-from hpo_service import errors, protocol
+from hpo_service import confirm, errors, protocol, ranking
 from hpo_service.artifacts import Blobs
 from hpo_service.database import WriteSession
 from hpo_service.service import Service
 from hpo_service.tables import Artifact, Attempt, Dataset, Study, Trial
 
 MODEL = "model"
+# Of the best trials: the others would hardly ever be chosen, whichever rows decided.
+MOST_PREDICTIONS = 200
 SWEEP_ROWS = 100  # ended trials whose checkpoints are deleted in one go
 
 log = logging.getLogger("hpo_service")
 
 
 def require_readable(session: Session, sha256: str, lease_id: str | None, token: str) -> None:
-    """Search parts are for all workers, held-out parts for the holder of a final lease alone."""
+    """Search parts are for all workers, held-out parts and out-of-fold predictions for the holder
+    of a final lease alone.
+    """
     if session.scalar(select(Study.id).where(Study.search_sha256 == sha256).limit(1)):
         return
-    if not session.scalar(select(Study.id).where(Study.holdout_sha256 == sha256).limit(1)):
-        raise errors.NotFound("No study has data under this hash.")
-    held = session.scalar(
-        select(Study.holdout_sha256)
+    held = session.execute(
+        select(Study.id, Study.holdout_sha256)
         .join(Trial, Trial.study_id == Study.id)
         .join(Attempt, Attempt.lease_id == Trial.lease_id)
         .where(Trial.lease_id == lease_id, Trial.kind == "final", Trial.state == "running")
         .where(Attempt.token == token)
+    ).one_or_none()
+    said = select(Artifact.sha256).where(
+        Artifact.name == protocol.OUT_OF_FOLD, Artifact.sha256 == sha256
     )
-    if held != sha256:
-        raise errors.Forbidden("Held-out rows are for the holder of the final lease alone.")
+    if held is not None:
+        of_study = said.join(Trial, Trial.id == Artifact.trial_id).where(Trial.study_id == held[0])
+        if sha256 == held[1] or session.scalar(of_study.limit(1)):
+            return
+    held_out = select(Study.id).where(Study.holdout_sha256 == sha256)
+    if session.scalar(held_out.limit(1)) or session.scalar(said.limit(1)):
+        raise errors.Forbidden(
+            "Held-out rows and predictions are for the holder of the final lease alone."
+        )
+    raise errors.NotFound("No study has data under this hash.")
 
 
 def add(
@@ -95,6 +108,31 @@ def find(session: Session, lease_id: str, name: str, token: str) -> Artifact:
     if found is None:
         raise errors.NotFound(f"This trial has no artifact {name!r}.")
     return found
+
+
+def out_of_fold(session: Session, study: Study) -> list[protocol.OutOfFold]:
+    """The predictions of completed rows: the best trials of the search, then all other rows."""
+    found = session.execute(
+        select(Trial, Artifact.sha256)
+        .join(Artifact, Artifact.trial_id == Trial.id)
+        .where(Trial.study_id == study.id, Trial.state == "complete")
+        .where(Artifact.name == protocol.OUT_OF_FOLD, Artifact.attempt == Trial.attempt)
+        .order_by(Trial.id)
+    )
+    known = {trial.id: (trial, sha256) for trial, sha256 in found}
+    best = [trial.id for trial in ranking.first(session, study, MOST_PREDICTIONS)]
+    others = [i for i, (trial, _) in known.items() if trial.kind != "search"]
+    return [_out_of_fold(*known[i]) for i in (*best, *others) if i in known]
+
+
+def _out_of_fold(row: Trial, sha256: str) -> protocol.OutOfFold:
+    return protocol.OutOfFold(
+        kind=row.kind,
+        number=row.number if row.number is not None else confirm.number(row),
+        model=row.model,
+        values=row.values or [],
+        sha256=sha256,
+    )
 
 
 def final(session: Session, study: Study) -> list[Artifact]:

@@ -4,56 +4,29 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from pydantic import JsonValue
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from hpo_service import catalog, curves, protocol, seeds
+from hpo_service import confirm, curves, notes, protocol, ranking, seeds
 from hpo_service.tables import Attempt, Report, Study, Trial
 
 FinalState = Literal["none", "waiting", "running", "complete", "fail"]
-Losses = tuple[float, ...]
 Folds = list[list[float | None]]
-Candidate = tuple[Losses, int, int]  # losses, number, id: sorts the better and older first
 
 WINNER = "winner"
-# The interval of an accuracy near 0.9 from fewer rows is wider than +-0.06.
-FEW_ROWS = 100
-
-
-def best(session: Session, study: Study) -> list[Trial]:
-    """The best completed search row, or the Pareto set by number where there are several values.
-
-    Equal single values: the lower number. Pruned rows, and values that are not a number, never
-    count. Empty where nothing has completed.
-    """
-    rows = session.execute(
-        select(Trial.id, Trial.number, Trial.values).where(
-            Trial.study_id == study.id, Trial.kind == "search", Trial.state == "complete"
-        )
-    )
-    found = [
-        (_losses(values, study.directions), number or 0, trial_id)
-        for trial_id, number, values in rows
-        if _comparable(values, study.directions)
-    ]
-    ids = [trial_id for _, _, trial_id in _undominated(sorted(found))]
-    if len(study.directions) == 1:
-        ids = ids[:1]
-    trials = session.scalars(select(Trial).where(Trial.id.in_(ids)).order_by(Trial.number))
-    return list(trials)
 
 
 def winner(session: Session, study: Study) -> Trial | None:
-    """The best completed search row; of a Pareto set, the best by its first value.
+    """The trial that did best on fresh folds; before that, or without, the best of the search.
 
-    None where nothing has completed.
+    Of a Pareto set, the best by its first value. None where nothing has completed.
     """
-    found = best(session, study)
-    return min(found, key=lambda t: _losses(t.values, study.directions), default=None)
+    found = confirm.chosen(session, study)
+    return found or next(iter(ranking.first(session, study, 1)), None)
 
 
 def refits(session: Session, study: Study) -> list[protocol.ModelSetting]:
@@ -105,18 +78,45 @@ def result(session: Session, study: Study) -> protocol.Final:
     told = last.estimates if last is not None and last.state == "complete" else []
     estimates = [protocol.Estimate.model_validate(estimate) for estimate in told]
     best_row, baselines = winner(session, study), _rows(session, study, "baseline")
-    rows = [*baselines, best_row] if best_row else baselines
-    points = curves.load(session, [row.id for row in rows])
-    scored = [_scored(row, objective, points.get(row.id, []), estimates) for row in rows]
-    first = scored.pop() if best_row else None
-    return protocol.Final(
+    found, of_baselines = confirm.confirmed(session, study), confirm.of_baselines(session, study)
+    fresh = {each.trial.id: each.row for each in found}
+    fresh |= {row.id: of_baselines[row.model] for row in baselines if row.model in of_baselines}
+    rows = {row.id: row for row in [*baselines, *(each.trial for each in found)]}
+    if best_row is not None:
+        rows[best_row.id] = best_row
+    points = curves.load(session, [*rows, *(row.id for row in fresh.values())])
+    scored = {
+        row.id: _scored(row, objective, points, fresh.get(row.id), estimates)
+        for row in rows.values()
+    }
+    first = scored[best_row.id] if best_row else None
+    made = protocol.Final(
         state=_state(last),
         metrics=(objective.metrics if objective else None) or [],
         winner=first,
-        baselines=scored,
-        notes=_notes(study, objective, first, _compared(session, study)),
+        confirmed=[
+            scored[each.trial.id] if each.trial is best_row else _unnamed(scored[each.trial.id])
+            for each in found
+        ],
+        baselines=[scored[row.id] for row in baselines],
+        held_out_uses=_held_out_uses(session, study),
+        notes=[],
         error=_error(last),
     )
+    said = notes.notes(made, study.directions, objective, _compared(session, study))
+    return made.model_copy(update={"notes": said})
+
+
+def _held_out_uses(session: Session, study: Study) -> int:
+    """How many studies have been scored on the same rows; 0 where none are held out."""
+    scored = (
+        select(func.count())
+        .select_from(Trial)
+        .join(Study, Study.id == Trial.study_id)
+        .where(Study.holdout_sha256 == study.holdout_sha256)
+        .where(Trial.kind == "final", Trial.state == "complete")
+    )
+    return session.scalar(scored) or 0
 
 
 def _compared(session: Session, study: Study) -> int:
@@ -131,36 +131,6 @@ def _compared(session: Session, study: Study) -> int:
         )
         or 0
     )
-
-
-def _comparable(values: Sequence[float | None] | None, directions: Sequence[str]) -> bool:
-    if not values or len(values) != len(directions):
-        return False
-    return all(value is not None and not math.isnan(value) for value in values)
-
-
-def _losses(values: Sequence[float] | None, directions: Sequence[str]) -> Losses:
-    """The values turned so that less is better."""
-    return tuple(
-        -value if direction == "maximize" else value
-        for value, direction in zip(values or (), directions, strict=True)
-    )
-
-
-def _undominated(found: Iterable[Candidate]) -> list[Candidate]:
-    """Those of the sorted candidates that no other is as good as everywhere and better somewhere.
-
-    In this order only an earlier one can dominate a later one.
-    """
-    front: list[Candidate] = []
-    for candidate in found:
-        if not any(_dominates(other[0], candidate[0]) for other in front):
-            front.append(candidate)
-    return front
-
-
-def _dominates(one: Losses, other: Losses) -> bool:
-    return one != other and all(a <= b for a, b in zip(one, other, strict=True))
 
 
 def _objective(study: Study) -> protocol.TrainObjective | None:
@@ -178,13 +148,14 @@ def _rows(session: Session, study: Study, kind: protocol.TrialKind) -> list[Tria
 def _scored(
     row: Trial,
     objective: protocol.TrainObjective | None,
-    curve: Sequence[Report],
+    points: Mapping[int, Sequence[Report]],
+    fresh: Trial | None,
     estimates: Sequence[protocol.Estimate],
 ) -> protocol.Scored:
     model = row.model or (objective.model if objective else "")
     name = WINNER if row.kind == "search" else model
     fixed = objective.params if objective and row.kind == "search" else {}
-    folds: Folds = next((point.folds for point in curve if point.step == row.epoch), [])
+    folds = _folds(row, points)
     return protocol.Scored(
         name=name,
         model=model,
@@ -194,8 +165,26 @@ def _scored(
         values=_finite(row.values) if row.state == "complete" else None,
         folds=folds,
         spread=_spread(folds),
+        fresh=_fresh(fresh, points) if fresh is not None else None,
+        default=bool((row.system_attrs or {}).get("default")),
         held_out=[estimate for estimate in estimates if estimate.name == name],
     )
+
+
+def _fresh(row: Trial, points: Mapping[int, Sequence[Report]]) -> protocol.Fresh:
+    folds = _folds(row, points)
+    return protocol.Fresh(values=row.values or [], folds=folds, spread=_spread(folds))
+
+
+def _folds(row: Trial, points: Mapping[int, Sequence[Report]]) -> Folds:
+    """Each fold's values at the epoch that scores."""
+    curve = points.get(row.id, [])
+    return next((point.folds for point in curve if point.step == row.epoch), [])
+
+
+def _unnamed(scored: protocol.Scored) -> protocol.Scored:
+    """Of a trial that did not win: the held-out scores are the winner's."""
+    return scored.model_copy(update={"name": f"trial {scored.number}", "held_out": []})
 
 
 def _finite(values: list[float] | None) -> list[float] | None:
@@ -222,67 +211,3 @@ def _error(last: Trial | None) -> protocol.TrialError | None:
     if last is None or last.error_reason is None:
         return None
     return protocol.TrialError(reason=last.error_reason, message=last.error_message or "")
-
-
-# --- notes: what a reader of the numbers should know --------------------------------------------
-
-
-def _notes(
-    study: Study,
-    objective: protocol.TrainObjective | None,
-    first: protocol.Scored | None,
-    compared: int,
-) -> list[str]:
-    if first is None:
-        return ["No trial has completed, so there is no winner."]
-    notes = []
-    if len(study.directions) > 1:
-        notes.append(
-            "Several metrics are optimised: of the trials that no other one beats, the winner "
-            "is the best by the first metric."
-        )
-    if objective is None:
-        return notes
-    notes.append(_optimism(objective, first, compared))
-    if first.spread:
-        notes.append(
-            "The spread is the standard deviation over the folds: how much scores differ from "
-            "fold to fold, not an interval for the true score."
-        )
-    return [*notes, *_about_held_out(objective, first)]
-
-
-def _optimism(objective: protocol.TrainObjective, first: protocol.Scored, compared: int) -> str:
-    note = (
-        "The winner's cross-validated score is optimistic: it was chosen as the best of "
-        f"{compared} trials on these very folds."
-    )
-    if not _epoch_was_chosen(objective, first):
-        return note
-    return (
-        f"{note} So was its epoch, {first.epoch}, one for all folds: that alone adds about 0.02 "
-        "to an accuracy on 200 rows (measured; 0.06 if each fold kept its own best epoch)."
-    )
-
-
-def _epoch_was_chosen(objective: protocol.TrainObjective, first: protocol.Scored) -> bool:
-    family = catalog.FAMILIES.get(objective.model)
-    if family is None or not family.network:
-        return False
-    return getattr(catalog.settings_of(family, first.params), "patience", 0) > 0
-
-
-def _about_held_out(objective: protocol.TrainObjective, first: protocol.Scored) -> list[str]:
-    if objective.holdout == 0:
-        return [
-            'No rows were held out ("holdout": 0), so there is no score on rows that the search '
-            "never saw."
-        ]
-    if not first.held_out:
-        return []
-    rows = first.held_out[0].rows
-    note = (
-        f"The held-out scores come from {rows:,} rows that no search worker was sent: refitted "
-        "on all other rows, each model was scored on them once."
-    )
-    return [f"{note} So few rows leave wide intervals."] if rows < FEW_ROWS else [note]

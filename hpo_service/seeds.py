@@ -19,6 +19,16 @@ def baseline_seed(study_seed: int, family: str) -> int:
     return _derive(study_seed, f"baseline {family}")
 
 
+def confirm_seed(study_seed: int, of: int | str) -> int:
+    """The randomness of the confirm row of trial number or baseline `of`: 0 to 2**63 - 1."""
+    return _derive(study_seed, f"confirm {of}")
+
+
+def fresh_folds_seed(study_seed: int) -> int:
+    """What shuffles the folds of all confirm rows of a study: 0 to 2**31 - 1."""
+    return _derive(study_seed, "fresh folds") % 2**31
+
+
 def sampler_seed(study_seed: int, number: int) -> int:
     """The randomness of the sampler that proposes trial `number`: 0 to 2**32 - 1, for NumPy."""
     return _derive(study_seed, f"sampler {number}") % 2**32

@@ -9,7 +9,7 @@ from optuna.distributions import distribution_to_json
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
-from hpo_service import errors, final, protocol, space
+from hpo_service import confirm, errors, final, protocol, space
 from hpo_service.database import WriteSession
 from hpo_service.plans import Plan
 from hpo_service.tables import Attempt, Study, Trial
@@ -214,7 +214,7 @@ def _reopen(session: WriteSession, study: Study) -> None:
     if study.ended_by != "budget":
         raise errors.WrongState(f"The study was ended by {study.ended_by}: make a new one.")
     for row in session.scalars(
-        select(Trial).where(Trial.study_id == study.id, Trial.kind == "final")
+        select(Trial).where(Trial.study_id == study.id, Trial.kind.in_(("confirm", "final")))
     ):
         session.delete(row)
     study.state, study.ended_by, study.ended_at = "running", None, None
@@ -253,17 +253,35 @@ def end(session: WriteSession, now: datetime, trial: Trial, state: protocol.Tria
 def settle(session: WriteSession, now: datetime, study: Study) -> None:
     """Move a locked study on where its rows allow it: to `finishing`, then to `finished`.
 
+    Baselines count too: what they came to decides which of them is confirmed and refitted.
+
     Called by every transaction that ends a row or closes the search.
     """
     session.flush()
     unfinished = _unfinished_kinds(session, study.id)
     if study.state == "running" and not is_open(study) and "search" not in unfinished:
         study.state, study.ended_by = "finishing", study.ended_by or "budget"
-        if study.kind == "train" and final.winner(session, study) is not None:
-            session.add(Trial(study_id=study.id, kind="final", state="waiting", created_at=now))
-            unfinished.add("final")
-    if study.state == "finishing" and not unfinished:
+    if study.state == "finishing" and not unfinished and not _next_row(session, now, study):
         study.state, study.ended_at = "finished", now
+
+
+def _next_row(session: WriteSession, now: datetime, study: Study) -> bool:
+    """Add what comes next in a study whose rows have all ended: confirm rows, then the final one;
+    whether there was anything to add.
+    """
+    if study.kind != "train" or _has_final(session, study):
+        return False
+    if confirm.start(session, now, study):
+        return True
+    if final.winner(session, study) is None:
+        return False
+    session.add(Trial(study_id=study.id, kind="final", state="waiting", created_at=now))
+    return True
+
+
+def _has_final(session: Session, study: Study) -> bool:
+    query = select(Trial.id).where(Trial.study_id == study.id, Trial.kind == "final")
+    return session.scalar(query.limit(1)) is not None
 
 
 def exhaust(session: WriteSession, now: datetime, study_id: int) -> None:

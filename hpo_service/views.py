@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hpo_service import curves, final, protocol, studies
+from hpo_service import curves, protocol, ranking, studies
 from hpo_service.tables import Attempt, Report, Study, Trial
 
 # A cell that begins like this would be run by a spreadsheet (OWASP ASVS 1.2.10).
@@ -45,7 +45,7 @@ def many_studies(session: Session, rows: Sequence[Study]) -> list[protocol.Study
 
 def best(session: Session, row: Study) -> list[protocol.Best]:
     """The best completed trials with each fold's value at their common epoch."""
-    trials = final.best(session, row)
+    trials = ranking.best(session, row)
     points = curves.load(session, [t.id for t in trials])
     return [
         protocol.Best(

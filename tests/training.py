@@ -13,12 +13,14 @@ from safetensors.numpy import save
 from sklearn import datasets
 
 from hpo_service import catalog, protocol
+from workers import objective
 from workers.data.dataset import Dataset
 from workers.data.folds import splits
 from workers.data.parts import Table, split
 from workers.models import MODELS, NetworkModel
 from workers.training import seeding
 from workers.training.lanes import Lane, Lanes
+from workers.work import Work
 
 CPU = torch.device("cpu")
 
@@ -89,6 +91,22 @@ def small_for(family: catalog.Family, task: protocol.StudyTask, rows: int = 43) 
     return small(task, rows, kind=family.kinds[0])
 
 
+def mixed(rows: int = 60) -> Dataset:
+    """A table with categories, some of them not known, and numbers that are missing."""
+    rng = np.random.default_rng(0)
+    columns = [
+        protocol.Column(name="size", kind="numeric"),
+        protocol.Column(name="colour", kind="categorical", categories=["blue", "red", "white"]),
+        protocol.Column(name="shape", kind="categorical", categories=["long", "round"]),
+    ]
+    schema = protocol.DatasetSchema(
+        task="classification", rows=rows, columns=columns, target=["y"], classes=["no", "yes"]
+    )
+    numeric = np.where(rng.random((rows, 1)) < 0.2, np.nan, rng.normal(50, 9, (rows, 1)))
+    codes = np.stack([rng.integers(-1, size, rows) for size in (3, 2)], axis=1)
+    return Dataset(schema, numeric, codes, rng.integers(0, 2, rows))
+
+
 def blob(data: Dataset, path: Path, rows: slice = slice(None)) -> Path:
     """The rows as the server stores them."""
     schema = data.schema.model_copy(update={"rows": len(data.target[rows])})
@@ -124,14 +142,16 @@ def lanes(rows: Table, family: str, settings: list[tuple[dict[str, Any], int, in
 
 
 def lease(model: str, params: dict[str, Any] | None = None, **changes: Any) -> protocol.TrialLease:
-    """A lease of a search trial; `metrics`, `record`, `folds` go into its objective."""
+    """A lease of a search trial; `metrics`, `record`, `folds`, `repeats` go into its objective."""
     objective = protocol.TrainObjective(
         kind="train",
         model=model,
         dataset="data",
         metrics=changes.pop("metrics", None),
         record=changes.pop("record", []),
-        validation=protocol.Validation(folds=changes.pop("folds", 5)),
+        validation=protocol.Validation(
+            folds=changes.pop("folds", 5), repeats=changes.pop("repeats", 1)
+        ),
     )
     told = {"study_id": 1, "study": "s", "trial_id": 1, "number": 0, "kind": "search"}
     told |= {"attempt": 1, "ttl": 30.0, "seed": 0, "study_seed": 0, "model": model}
@@ -171,3 +191,18 @@ class Channel:
     def more(self) -> list[protocol.TrialLease]:
         arrived, self.arriving = self.arriving, []
         return arrived
+
+
+def stored(data: Dataset, model: str, params: dict[str, Any], folder: Path) -> dict[str, bytes]:
+    """The artifacts of a winner; the last third of the rows is held out."""
+    rows = data.rows * 2 // 3
+    search = blob(data, folder / "search", slice(0, rows))
+    held_out = blob(data, folder / "held_out", slice(rows, data.rows))
+    one = protocol.ModelSetting(
+        name="winner", model=model, params=params, epochs=2, seed=5, values=[0.5]
+    )
+    channel = Channel()
+    given = lease(model, kind="final", refits=[one])
+    objective.run(Work([given], search, held_out, "cpu", 1), channel)
+    assert channel.tells[given.lease_id].state == "complete", channel.tells
+    return channel.artifacts

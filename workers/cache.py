@@ -37,6 +37,18 @@ class Cache:
         client.download(lease.holdout, aside, lease.lease_id)
         return str(path), str(aside)
 
+    def fetch_predictions(
+        self, client: Client, lease: protocol.TrialLease, stack: ExitStack
+    ) -> dict[str, str]:
+        """The paths of a final lease's predictions by hash, which are deleted with `stack`."""
+        if not lease.predictions:
+            return {}
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hpo-predictions-")))
+        paths = {said.sha256: folder / said.sha256 for said in lease.predictions}
+        for sha256, path in paths.items():
+            client.download(sha256, path, lease.lease_id)
+        return {sha256: str(path) for sha256, path in paths.items()}
+
     def _intact(self, path: Path) -> bool:
         """Hash the file once, and again when it was touched."""
         try:

@@ -166,6 +166,7 @@ def _work(
         device=device,
         threads=options.threads,
         checkpoints=channel.checkpoints,
+        predictions={sha256: Path(path) for sha256, path in pack.predictions.items()},
         lanes=pack.lanes,
         precision=options.precision,
     )

@@ -29,11 +29,13 @@ class Fetching:
     def pack(self, leases: list[protocol.TrialLease], stack: ExitStack) -> messages.Pack:
         """The leases with all their files; those of held-out rows are deleted with `stack`."""
         data, holdout = self._cache.fetch(self._client, leases[0], stack)
+        predictions = self._cache.fetch_predictions(self._client, leases[0], stack)
         more = self.more(leases)
         return messages.Pack(
             leases=more.leases,
             data=data,
             holdout=holdout,
+            predictions=predictions,
             artifacts=str(self._folder),
             checkpoints=more.checkpoints,
         )

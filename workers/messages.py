@@ -13,13 +13,15 @@ from hpo_service.protocol import Model
 class Pack(Model):
     """To the child: leases to evaluate together, the files to read, the folder to write to.
 
-    `checkpoints` are files by lease id, `lanes` the most networks to train in one pass.
+    `checkpoints` are files by lease id, `predictions` by hash, `lanes` the most networks to train
+    in one pass.
     """
 
     type: Literal["pack"] = "pack"
     leases: list[protocol.TrialLease]
     data: str
     holdout: str | None
+    predictions: dict[str, str] = Field(default_factory=dict)
     artifacts: str
     checkpoints: dict[str, str] = Field(default_factory=dict)
     lanes: int | None = None

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 
 from hpo_service import catalog, protocol
 from workers import measured, refit, tells
 from workers.data import dataset
-from workers.training import checkpoints, curve, devices
+from workers.data.dataset import Dataset
+from workers.training import checkpoints, curve, devices, out_of_fold
 from workers.training.folds import Folds
 from workers.training.groups import Group, plan
 from workers.training.trial import Trial, horizon
 from workers.work import Channel, Work
+
+# How the rows are split: the validation as JSON, and the seed that shuffles.
+Split = tuple[str, int]
 
 CHECKPOINT_SECONDS = 30.0  # between two checkpoints of a trial
 
@@ -50,8 +55,10 @@ class _CrossValidation:
 
     def __init__(self, work: Work, channel: Channel) -> None:
         self._work, self._channel = work, channel
-        self._folds: Folds | None = None
+        self._splits: dict[Split, Folds] = {}
         self._kept: dict[str, float] = {}  # when each trial's last checkpoint was made
+        # What each trial's best epoch so far says of the rows that it was not shown.
+        self._said: dict[str, out_of_fold.Predictions] = {}
 
     def run(self, leases: Sequence[protocol.TrialLease]) -> None:
         groups = self._groups(leases)
@@ -64,26 +71,35 @@ class _CrossValidation:
         self, leases: Sequence[protocol.TrialLease], running: Sequence[Group] = ()
     ) -> list[Group]:
         """The groups to go on with, new leases among them."""
-        if not leases:
-            return list(running)
-        try:
-            self._folds = self._folds or _folds(leases[0], self._work)
-        except Exception as error:
-            for lease in leases:
-                self._channel.tell(lease.lease_id, tells.failure(error))
-            return list(running)
-        trials = [found for lease in leases if (found := self._trial(lease, self._folds))]
-        return plan(trials, self._folds, self._work.lanes, running)
+        groups = list(running)
+        trials: dict[Split, list[Trial]] = {}
+        for lease in leases:
+            if found := self._trial(lease):
+                trials.setdefault(_split(lease), []).append(found)
+        for split, some in trials.items():
+            groups = plan(some, self._splits[split], self._work.lanes, groups)
+        return groups
 
-    def _trial(self, lease: protocol.TrialLease, folds: Folds) -> Trial | None:
-        """The lease as a trial; nothing, once told, where its parameters are not legal."""
+    def _trial(self, lease: protocol.TrialLease) -> Trial | None:
+        """The lease as a trial; nothing, once told, where it cannot be one."""
         try:
+            folds = self._folds(lease)
             family = catalog.FAMILIES[lease.model or measured.objective(lease).model]
             settings = catalog.settings_of(family, lease.params)
             return self._resumed(lease, folds, family, settings)
         except Exception as error:
             self._channel.tell(lease.lease_id, tells.failure(error))
             return None
+
+    def _folds(self, lease: protocol.TrialLease) -> Folds:
+        split = _split(lease)
+        if split not in self._splits:
+            self._splits[split] = _folds(lease, self._data, self._work)
+        return self._splits[split]
+
+    @cached_property
+    def _data(self) -> Dataset:
+        return dataset.read(self._work.data)
 
     def _resumed(
         self,
@@ -98,10 +114,14 @@ class _CrossValidation:
             epochs, patience = horizon(settings, counts), settings.patience
         direction = catalog.METRICS[folds.optimised[0]].direction
         found = curve.Curve(direction, epochs, patience)
+        if lease.epoch is not None:
+            found = curve.Curve(direction, lease.epoch, patience=0)
         path = self._work.checkpoints.get(lease.lease_id)
         if path is None:
             return Trial(lease, family, settings, found, epochs)
-        points, states = checkpoints.unpack(path)
+        points, states, said = checkpoints.unpack(path)
+        if said is not None:
+            self._said[lease.lease_id] = said
         for point in points:
             found.add(point)
         self._kept[lease.lease_id] = time.monotonic()
@@ -113,18 +133,18 @@ class _CrossValidation:
             scores = group.advance()
         except Exception as error:
             return self._after_failure(group, error)
-        assert self._folds is not None
-        going, optimised = [], self._folds.optimised
+        going, optimised = [], group.folds.optimised
         for trial, found in zip(group.trials, scores, strict=True):
             step = len(trial.curve.points) + 1
             point = curve.point(step, found.folds, optimised, found.train_loss, found.inner)
             trial.curve.add(point)
             self._channel.report(tells.report(trial.lease.lease_id, point))
+            self._keep_predictions(trial, group)
             end = self._end(trial, group)
             if end is None:
                 going.append(trial)
             else:
-                self._channel.tell(trial.lease.lease_id, end)
+                self._tell(trial.lease.lease_id, end)
         self._keep_checkpoints(group, going)
         group.keep(going)
         return [group] if going else []
@@ -136,10 +156,9 @@ class _CrossValidation:
         if devices.is_out_of_memory(error) and (smaller := group.smaller()):
             devices.free()
             return [smaller]
-        assert self._folds is not None
         if len(group.trials) > 1:
             alone = [[trial] for trial in group.trials]
-            return [g for one in alone for g in plan(one, self._folds, self._work.lanes)]
+            return [g for one in alone for g in plan(one, group.folds, self._work.lanes)]
         for trial in group.trials:
             self._channel.tell(trial.lease.lease_id, tells.failure(error))
         return []
@@ -161,6 +180,17 @@ class _CrossValidation:
             return tells.failed("stopped", f"the server said {decision.action}")
         return None
 
+    def _tell(self, lease_id: str, tell: protocol.Tell) -> None:
+        said = self._said.pop(lease_id, None)
+        if said is not None and tell.state == "complete":
+            self._channel.artifact(lease_id, protocol.OUT_OF_FOLD, out_of_fold.pack(said))
+        self._channel.tell(lease_id, tell)
+
+    def _keep_predictions(self, trial: Trial, group: Group) -> None:
+        if trial.curve.scores_by_newest and out_of_fold.kept(group.folds):
+            said = out_of_fold.assemble(group.folds, group.predictions(trial))
+            self._said[trial.lease.lease_id] = said
+
     def _keep_checkpoints(self, group: Group, trials: Sequence[Trial]) -> None:
         now = time.monotonic()
         for trial in trials:
@@ -171,13 +201,17 @@ class _CrossValidation:
     def _keep(self, trial: Trial, group: Group) -> None:
         points, states = trial.curve.points, group.states(trial)
         if states:
-            data = checkpoints.pack(points, states)
+            data = checkpoints.pack(points, states, self._said.get(trial.lease.lease_id))
             self._channel.checkpoint(trial.lease.lease_id, points[-1].step, data)
             self._kept[trial.lease.lease_id] = time.monotonic()
 
 
-def _folds(lease: protocol.TrialLease, work: Work) -> Folds:
-    objective, data = measured.objective(lease), dataset.read(work.data)
+def _split(lease: protocol.TrialLease) -> Split:
+    return measured.objective(lease).validation.model_dump_json(), lease.study_seed
+
+
+def _folds(lease: protocol.TrialLease, data: Dataset, work: Work) -> Folds:
+    objective = measured.objective(lease)
     task = catalog.task_of(catalog.FAMILIES[objective.model], data.schema.task)
     return Folds(
         dataset=data,

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from hpo_service import catalog, protocol
-from workers import estimates, generation, measured, samples
+from workers import generation, measured, samples
 from workers.data import dataset, parts
 from workers.data.dataset import Dataset
 from workers.data.layouts import Layout
+from workers.evidence import intervals
 from workers.models import MODELS, NetworkModel, text
 from workers.models.base import Arrays
 from workers.training import refitting, seeding
@@ -68,7 +69,7 @@ def _scores(
         return generation.estimates(setting.name, fitted.generator, held, setting.seed, names)
     prediction = torch.from_numpy(fitted.prediction)
     target = torch.from_numpy(fitted.target)
-    found = estimates.estimates(setting.name, names, prediction, target)
+    found = intervals.estimates(setting.name, names, prediction, target)
     return [_without_interval(e) if fitted.per_step else e for e in found], {}
 
 

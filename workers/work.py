@@ -48,8 +48,9 @@ class Work:
     them); both are safetensors files, see `protocol.DatasetSchema`. `device` is `cpu`, `cuda` or
     `cuda:N`, `threads` how many CPU threads to use. `checkpoints` holds, for each lease with a
     `resume_step` above 0, the file with the state after that step, those of `Channel.more` too.
-    At most `lanes` networks are to be trained in one pass, where that is set: memory is short.
-    `mixed` precision: a GPU may round the factors of products, everything else is float32.
+    `predictions` are the files that a final lease names, by hash. At most `lanes` networks are to
+    be trained in one pass, where that is set: memory is short. `mixed` precision: a GPU may round
+    the factors of products, everything else is float32.
     """
 
     leases: list[protocol.TrialLease]
@@ -59,4 +60,5 @@ class Work:
     threads: int
     checkpoints: dict[str, Path] = field(default_factory=dict)
     lanes: int | None = None
+    predictions: dict[str, Path] = field(default_factory=dict)
     precision: Precision = "full"

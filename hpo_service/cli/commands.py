@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from hpo_service import __version__
-from hpo_service.cli import data, demo, predict, server, studies, up
+from hpo_service.cli import data, demo, export, predict, server, studies, up
 from hpo_service.cli.frame import Root
 
 RUN = "Run"
@@ -48,5 +48,6 @@ app.add_typer(studies.trials, name="trial", rich_help_panel=USE)
 app.command(epilog="Example: hpo predict houses new-houses.csv", rich_help_panel=USE)(
     predict.predict
 )
+app.command(epilog="Example: hpo export houses houses.onnx", rich_help_panel=USE)(export.export)
 app.add_typer(data.datasets, name="dataset", rich_help_panel=USE)
 app.add_typer(data.databases, name="db", rich_help_panel=USE)

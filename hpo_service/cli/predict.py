@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from rich.console import Console
 
 from hpo_service import errors, protocol
 from hpo_service.cli.frame import DEFAULT_URL, Token, Url, connect
-from hpo_service.cli.server import command
+from hpo_service.cli.server import run_worker
 
 if TYPE_CHECKING:
     import numpy as np
@@ -123,11 +122,7 @@ def predicted(model: Path, table: Table) -> Floats:
     with tempfile.TemporaryDirectory() as folder:
         rows, out = Path(folder) / "rows", Path(folder) / "out"
         rows.write_bytes(table.to_bytes())
-        line = command("workers.predict", str(model), str(rows), str(out))
-        run = subprocess.run(line, capture_output=True, text=True, check=False)
-        if run.returncode:
-            said = run.stderr.strip().splitlines() or [f"it ended with {run.returncode}"]
-            raise errors.HpoError(f"The model could not predict: {said[-1]}")
+        run_worker("workers.predict", str(model), str(rows), str(out))
         return load_file(out)["prediction"]
 
 

@@ -83,18 +83,32 @@ def print_final(console: Console, final: protocol.Final) -> None:
 
 
 def score_table(final: protocol.Final, place: int) -> Table:
-    """Winner and baselines by the metric at `place`: cross-validated and held-out."""
+    """Winner, default and baselines by the metric at `place`: on the folds of the search, on fresh
+    ones, and on held-out rows.
+    """
     metric = final.metrics[place]
-    table = plain_table(metric, "cross-validated", "held out", "interval")
-    for scored in filter(None, (final.winner, *final.baselines)):
-        title = f"{scored.model} (winner)" if scored is final.winner else scored.model
-        table.add_row(escape(title), validated(scored, place), *held_out(scored, metric))
+    table = plain_table(metric, "search folds", "fresh folds", "held out", "interval")
+    for title, scored in shown(final):
+        row = (mean(scored, place), mean(scored.fresh, place), *held_out(scored, metric))
+        table.add_row(escape(title), *row)
     return table
 
 
-def validated(scored: protocol.Scored, place: int) -> str:
+def shown(final: protocol.Final) -> Iterator[tuple[str, protocol.Scored]]:
+    """What a result is told by: the winner, the default where that is another, the baselines."""
+    if final.winner is not None:
+        default = ", default" if final.winner.default else ""
+        yield f"{final.winner.model} (winner{default})", final.winner
+    for scored in final.confirmed:
+        if scored.default and scored != final.winner:
+            yield f"{scored.model} (default)", scored
+    for scored in final.baselines:
+        yield scored.model, scored
+
+
+def mean(scored: protocol.Scored | protocol.Fresh | None, place: int) -> str:
     """Mean and standard deviation over the folds."""
-    if scored.values is None:
+    if scored is None or scored.values is None:
         return "-"
     spread = f" ± {scored.spread[place]:.4f}" if place < len(scored.spread) else ""
     return f"{scored.values[place]:.4f}{spread}"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from hpo_service import errors
 from hpo_service.cli.frame import DEFAULT_URL, Token, Url
 from hpo_service.settings import Settings
 
@@ -137,3 +139,12 @@ def command(module: str, *words: str, **options: str | int | Path | None) -> lis
         elif value is not None and value is not False:
             line += [f"--{option}", str(value)]
     return line
+
+
+def run_worker(module: str, *words: str) -> None:
+    """Run a module that needs PyTorch in a process of its own; raises what it says went wrong."""
+    line = command(module, *words)
+    run = subprocess.run(line, capture_output=True, text=True, check=False)
+    if run.returncode:
+        said = run.stderr.strip().splitlines() or [f"it ended with {run.returncode}"]
+        raise errors.HpoError(f"The model cannot be used: {said[-1]}")

@@ -11,6 +11,7 @@ from hpo_service.protocol.base import (
     MAX_GRID_POINTS,
     MAX_INT,
     MAX_LEASES,
+    OUT_OF_FOLD,
     TERMINAL,
     UNFINISHED,
     Action,
@@ -60,6 +61,7 @@ from hpo_service.protocol.leases import (
     LeaseRequest,
     Leases,
     ModelSetting,
+    OutOfFold,
     Report,
     Reports,
     Tell,
@@ -68,7 +70,7 @@ from hpo_service.protocol.leases import (
     Worker,
 )
 from hpo_service.protocol.model import ModelCard
-from hpo_service.protocol.results import ErrorBody, Final, Importances, Problem, Scored
+from hpo_service.protocol.results import ErrorBody, Final, Fresh, Importances, Problem, Scored
 from hpo_service.protocol.space import Choice, Distribution, FloatRange, IntRange, SearchSpace
 from hpo_service.protocol.study import (
     Best,
@@ -92,6 +94,7 @@ __all__ = [
     "MAX_GRID_POINTS",
     "MAX_INT",
     "MAX_LEASES",
+    "OUT_OF_FOLD",
     "TERMINAL",
     "UNFINISHED",
     "Action",
@@ -123,6 +126,7 @@ __all__ = [
     "Finite",
     "FixedValue",
     "FloatRange",
+    "Fresh",
     "Held",
     "Importances",
     "Int63",
@@ -138,6 +142,7 @@ __all__ = [
     "Name",
     "Objective",
     "Origin",
+    "OutOfFold",
     "Page",
     "ParamValue",
     "Plugin",

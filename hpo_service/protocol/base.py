@@ -69,6 +69,8 @@ ArtifactName = Annotated[
 ]
 # The artifact that the next attempt of a trial goes on from.
 CHECKPOINT = "checkpoint"
+# The artifact with what a completed trial says of the rows that its networks were not shown.
+OUT_OF_FOLD = "out_of_fold"
 Int63 = Annotated[int, Field(ge=-MAX_INT, le=MAX_INT)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Step = Annotated[int, Field(ge=1, le=2**31 - 1, description="Finished epochs, from 1.")]

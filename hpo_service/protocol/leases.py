@@ -18,6 +18,7 @@ from hpo_service.protocol.base import (
     LeaseId,
     Model,
     Name,
+    Sha256,
     ShortText,
     Step,
     TrialKind,
@@ -59,15 +60,31 @@ class ModelSetting(Model):
     notes: dict[str, JsonValue] = {}
 
 
+class OutOfFold(Model):
+    """The stored predictions of a completed row, for the holder of the final lease.
+
+    A tensor `prediction` (repeats, rows, outputs) float32, rows as in the search part, NaN where
+    no fold scores a row. Of a `confirm` row `number` or `model` is the one that it repeats.
+    """
+
+    kind: TrialKind
+    number: int | None
+    model: str | None
+    values: list[float]
+    sha256: Sha256
+
+
 class TrialLease(Model):
     """All a worker needs to run one attempt of one trial.
 
     `model` is the family to run (none in an external study), `params` all of its fixed and
     proposed parameters. `seed` is the trial's own randomness, the same in every attempt;
-    `study_seed` shuffles the folds. With a `resume_step` above 0 the artifact `checkpoint` holds
-    the state after that step; an attempt that reports from step 1 on all the same begins anew.
+    `study_seed` shuffles the folds. With an `epoch` the training ends after that one, on the
+    schedule of all, and it is the one that scores. With a `resume_step` above 0 the artifact
+    `checkpoint` holds the state after that step; an attempt that reports from step 1 on all the
+    same begins anew.
     For a final lease `refits` names what to fit on the whole search part and to score on the blob
-    `holdout`, readable with this lease alone.
+    `holdout`, readable with this lease alone, as are the `predictions`.
     """
 
     lease_id: str
@@ -81,12 +98,14 @@ class TrialLease(Model):
     resume_step: int = 0
     model: str | None = None
     params: dict[str, FixedValue]
+    epoch: int | None = None
     seed: int
     study_seed: int
     objective: Objective
     data: str | None = None
     holdout: str | None = None
     refits: list[ModelSetting] = []
+    predictions: list[OutOfFold] = []
 
 
 class Leases(Model):

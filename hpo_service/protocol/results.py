@@ -11,8 +11,16 @@ from hpo_service.protocol.leases import Estimate
 from hpo_service.protocol.trials import TrialError
 
 
+class Fresh(Model):
+    """Scores on folds that chose nothing else, drawn after the search: a row of kind `confirm`."""
+
+    values: list[float]
+    folds: list[list[float | None]]
+    spread: Annotated[list[float], Field(description="Standard deviation over folds.")]
+
+
 class Scored(Model):
-    """One setting's scores: cross-validated in the search, and on the held-out rows."""
+    """One setting's scores: cross-validated in the search, on fresh folds, and on held-out rows."""
 
     name: str
     model: str
@@ -22,6 +30,8 @@ class Scored(Model):
     values: list[float] | None
     folds: list[list[float | None]]
     spread: Annotated[list[float], Field(description="Standard deviation over folds.")]
+    fresh: Fresh | None = None
+    default: Annotated[bool, Field(description="The family's default setting.")] = False
     held_out: list[Estimate]
 
 
@@ -31,7 +41,15 @@ class Final(Model):
     state: Literal["none", "waiting", "running", "complete", "fail"]
     metrics: list[str]
     winner: Scored | None
+    confirmed: Annotated[
+        list[Scored],
+        Field(description="All trials that were evaluated on fresh folds, the winner among them."),
+    ] = []
     baselines: list[Scored]
+    held_out_uses: Annotated[
+        int,
+        Field(description="Studies that these very held-out rows have scored, this one included."),
+    ] = 0
     notes: list[str]
     error: TrialError | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,25 @@ def test_one_worker_repeats_a_study_exactly(fleet: Fleet) -> None:
         assert fleet.work("--study", name, "--once").wait(120) == 0
         assert fleet.finished(name)
     assert history(fleet, "first") == history(fleet, "second")
+
+
+def test_the_best_trials_are_confirmed_on_fresh_folds(fleet: Fleet) -> None:
+    fleet.serve()
+    fleet.client.create_study(spec("confirmed", budget={"trials": 20}, pruner={"name": "none"}))
+    assert fleet.work("--study", "confirmed", "--once", "--pack", "8").wait(120) == 0
+    assert fleet.finished("confirmed")
+    result = fleet.client.final("confirmed")
+    # 3 x 20 trainings allow for 12 more: 4 settings on 3 folds.
+    assert len(result.confirmed) == 4
+    assert [each.default for each in result.confirmed] == [True, False, False, False]
+    means = {each.number: each.fresh.values[0] for each in result.confirmed if each.fresh}
+    assert result.winner is not None
+    assert means[result.winner.number] == max(means.values())
+    for each in result.confirmed:
+        assert each.fresh is not None
+        assert each.fresh.folds != each.folds
+        assert each.fresh.values == pytest.approx([statistics.mean(each.fresh.folds[0])])
+    assert fleet.client.study("confirmed").n_trials == 20
 
 
 def test_no_cache_of_a_worker_holds_a_held_out_row(fleet: Fleet, tmp_path: Path) -> None:

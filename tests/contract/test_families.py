@@ -228,6 +228,7 @@ def test_a_trial_goes_on_from_its_checkpoint_as_if_nothing_had_happened(
     assert first.reports[lease.lease_id] == reports[:3]
     assert second.reports[lease.lease_id] == reports[3:]
     assert second.tells == whole.tells
+    assert second.artifacts == whole.artifacts
 
 
 @pytest.mark.parametrize("name", metrics.METRICS)

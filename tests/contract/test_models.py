@@ -13,30 +13,14 @@ from safetensors.numpy import load, load_file, save
 from hpo_service import catalog, errors, protocol
 from tests import training
 from tests.contract.test_families import TASKS, corners, known
-from workers import models, objective
+from workers import models
 from workers.data import dataset
 from workers.data.dataset import Dataset
 from workers.data.layouts import Channels
-from workers.work import Work
 
 PREDICTING = [
     (family, task, kind) for family, task in TASKS for kind in family.kinds if task != "generation"
 ]
-
-
-def stored(data: Dataset, model: str, params: dict[str, Any], folder: Path) -> dict[str, bytes]:
-    """The artifacts of a winner; the last third of the rows is held out."""
-    rows = data.rows * 2 // 3
-    search = training.blob(data, folder / "search", slice(0, rows))
-    held_out = training.blob(data, folder / "held_out", slice(rows, data.rows))
-    one = protocol.ModelSetting(
-        name="winner", model=model, params=params, epochs=2, seed=5, values=[0.5]
-    )
-    channel = training.Channel()
-    lease = training.lease(model, kind="final", refits=[one])
-    objective.run(Work([lease], search, held_out, "cpu", 1), channel)
-    assert channel.tells[lease.lease_id].state == "complete", channel.tells
-    return channel.artifacts
 
 
 def loaded(artifacts: dict[str, bytes], folder: Path) -> models.Loaded:
@@ -45,7 +29,7 @@ def loaded(artifacts: dict[str, bytes], folder: Path) -> models.Loaded:
 
 
 def check(data: Dataset, model: str, params: dict[str, Any], folder: Path) -> None:
-    artifacts = stored(data, model, params, folder)
+    artifacts = training.stored(data, model, params, folder)
     said = load(artifacts["predictions"])["prediction"]
     found = loaded(artifacts, folder).predict(dataset.read(folder / "held_out"))
     np.testing.assert_allclose(found.reshape(said.shape), said, rtol=1e-5, atol=1e-6)
@@ -68,7 +52,7 @@ def test_a_stored_model_says_what_the_refitted_one_said(
 @pytest.mark.parametrize("average", [0.0, 0.9])
 def test_a_stored_generator_makes_rows_as_it_did(average: float, tmp_path: Path) -> None:
     data = training.small("classification", kind="image")
-    artifacts = stored(data, "gan", {"average": average}, tmp_path)
+    artifacts = training.stored(data, "gan", {"average": average}, tmp_path)
     model = loaded(artifacts, tmp_path)
     encoder = model.preprocessing.encoder
     assert isinstance(encoder, Channels)
@@ -88,27 +72,11 @@ def test_a_stored_generator_makes_rows_as_it_did(average: float, tmp_path: Path)
         model.predict(dataset.read(tmp_path / "held_out"))
 
 
-def mixed(rows: int = 60) -> Dataset:
-    """A table with categories, some of them not known, and numbers that are missing."""
-    rng = np.random.default_rng(0)
-    columns = [
-        protocol.Column(name="size", kind="numeric"),
-        protocol.Column(name="colour", kind="categorical", categories=["blue", "red", "white"]),
-        protocol.Column(name="shape", kind="categorical", categories=["long", "round"]),
-    ]
-    schema = protocol.DatasetSchema(
-        task="classification", rows=rows, columns=columns, target=["y"], classes=["no", "yes"]
-    )
-    numeric = np.where(rng.random((rows, 1)) < 0.2, np.nan, rng.normal(50, 9, (rows, 1)))
-    codes = np.stack([rng.integers(-1, size, rows) for size in (3, 2)], axis=1)
-    return Dataset(schema, numeric, codes, rng.integers(0, 2, rows))
-
-
 @pytest.mark.parametrize("embedding", [0, 3])
 def test_categories_and_missing_numbers_are_read_as_they_were(
     embedding: int, tmp_path: Path
 ) -> None:
-    check(mixed(), "mlp", {"embedding": embedding, "normalization": "batch"}, tmp_path)
+    check(training.mixed(), "mlp", {"embedding": embedding, "normalization": "batch"}, tmp_path)
 
 
 def test_a_class_for_each_step_comes_step_by_step(tmp_path: Path) -> None:
@@ -117,7 +85,7 @@ def test_a_class_for_each_step_comes_step_by_step(tmp_path: Path) -> None:
     texts = training.small("classification", kind="symbols")
     schema = texts.schema.model_copy(update={"per_step": True, "classes": training.SYMBOLS})
     data = Dataset(schema, texts.numeric, codes[:, :-1], codes[:, 1:])
-    artifacts = stored(data, "rnn", {}, tmp_path)
+    artifacts = training.stored(data, "rnn", {}, tmp_path)
     found = loaded(artifacts, tmp_path).predict(dataset.read(tmp_path / "held_out"))
     assert found.shape == (15, steps, 4)
     said = load(artifacts["predictions"])["prediction"]
@@ -133,7 +101,7 @@ def described(model: bytes) -> str:
 
 @pytest.mark.parametrize("model", ["mlp", "logistic_regression"])
 def test_what_is_no_whole_model_of_this_version_is_refused(model: str, tmp_path: Path) -> None:
-    artifacts = stored(mixed(), model, {}, tmp_path)
+    artifacts = training.stored(training.mixed(), model, {}, tmp_path)
     whole, path = artifacts["model"], tmp_path / "model"
     path.write_bytes(whole)
     arrays, card = load_file(path), json.loads(described(whole))
@@ -163,6 +131,6 @@ def test_what_is_no_whole_model_of_this_version_is_refused(model: str, tmp_path:
 
 
 def test_rows_of_other_columns_are_refused(tmp_path: Path) -> None:
-    model = loaded(stored(mixed(), "mlp", {}, tmp_path), tmp_path)
+    model = loaded(training.stored(training.mixed(), "mlp", {}, tmp_path), tmp_path)
     with pytest.raises(errors.BadRequest, match="not of the columns"):
         model.predict(training.small("classification"))

@@ -56,7 +56,8 @@ def test_the_python_code_runs(http: TestClient, monkeypatch: pytest.MonkeyPatch)
     with http:
         exec(compile(code, "README.md", "exec"), {})
         made = protocol.Trials.model_validate_json(http.get("/v1/studies/wine/trials").content)
-    params = [trial.params for trial in made.trials]
+    default, *params = [trial.params for trial in made.trials]
+    assert default["optimizer"] == "adam"
     assert params == [{"optimizer": "sgd", "learning_rate@sgd": 0.05}]
 
 

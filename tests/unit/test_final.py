@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hpo_service import final, protocol, seeds
+from hpo_service import confirm, final, protocol, ranking, seeds
 from hpo_service.database import Database
 from hpo_service.tables import Report, Study, Trial
 from tests.conftest import START
@@ -68,7 +68,7 @@ class Books:
 
     def best(self) -> list[int | None]:
         with self.database.read() as session:
-            return [trial.number for trial in final.best(session, self.study)]
+            return [trial.number for trial in ranking.best(session, self.study)]
 
     def winner(self) -> int | None:
         with self.database.read() as session:
@@ -195,6 +195,26 @@ def test_the_notes_say_what_a_reader_should_know(database: Database) -> None:
     assert "wide intervals" in notes
 
 
+def test_held_out_rows_that_score_again_are_counted(database: Database) -> None:
+    books = finished(database)
+    with database.write() as (session, now):
+        session.get_one(Study, books.study.id).holdout_sha256 = "a" * 64
+    books.study.holdout_sha256 = "a" * 64
+    assert books.result().held_out_uses == 1
+    with database.write() as (session, now):
+        for name in ("second", "third"):
+            study = Study(
+                name=name, kind="train", directions=["maximize"], state="finished", seed=0,
+                holdout_sha256="a" * 64, created_at=now,
+            )  # fmt: skip
+            session.add(study)
+            session.flush()
+            session.add(Trial(study_id=study.id, kind="final", state="complete", created_at=now))
+    result = books.result()
+    assert result.held_out_uses == 3
+    assert "They have scored 3 studies of this data by now" in " ".join(result.notes)
+
+
 def test_a_chosen_epoch_is_said_to_be_optimistic_too(database: Database) -> None:
     notes = " ".join(finished(database, params={"patience": 3}).result().notes)
     assert "So was its epoch, 4, one for all folds: that alone adds about 0.02" in notes
@@ -235,3 +255,130 @@ def test_seeds_differ_and_stay() -> None:
     assert len(found | {seeds.baseline_seed(0, "ridge"), seeds.baseline_seed(0, "mlp")}) == 402
     assert all(0 <= seed <= protocol.MAX_INT for seed in found)
     assert seeds.trial_seed(0, 0) == 3973246203840053828
+
+
+# --- fresh folds ----------------------------------------------------------------------------
+
+
+def searched(database: Database, values: list[float], **objective: Any) -> Books:
+    """A study whose trials are complete, the first with the family's default."""
+    books = Books(database, ["maximize"], {"metrics": ["accuracy"]} | objective)
+    for at, value in enumerate(values):
+        attrs = {"default": True} if at == 0 else {}
+        books.trial([value], params={"dropout": at / 100}, epoch=3, system_attrs=attrs)
+    return books
+
+
+def confirmed(books: Books) -> list[Trial]:
+    """The confirm rows that the study gets."""
+    with books.database.write() as (session, now):
+        study = session.get_one(Study, books.study.id)
+        study.n_trials = books.study.n_trials
+        confirm.start(session, now, study)
+    with books.database.read() as session:
+        return confirm._rows(session, study)
+
+
+def tell(books: Books, row: Trial, folds: list[float | None]) -> None:
+    """What a worker found on fresh folds."""
+    books.report(row, 3, [folds])
+    with books.database.write() as (session, _):
+        stored = session.get_one(Trial, row.id)
+        stored.state, stored.values = "complete", [sum(v or 0.0 for v in folds) / len(folds)]
+
+
+def test_the_best_five_and_the_default_are_tried_on_fresh_folds(database: Database) -> None:
+    books = searched(database, [0.5, *(0.7 + n / 100 for n in range(59))])
+    base = books.trial([0.8], kind="baseline", model="ridge", params={}, epoch=1)
+    rows = confirmed(books)
+    assert [row.system_attrs[confirm.OF] for row in rows] == [59, 0, 58, 57, 56, 55, "ridge"]
+    assert {row.system_attrs[confirm.REPEATED] for row in rows} == {2}
+    assert [row.number for row in rows] == [None] * 7
+    assert (rows[0].params, rows[0].epoch, rows[-1].model) == ({"dropout": 0.59}, 3, base.model)
+    assert len(confirmed(books)) == 7, "only once"
+
+
+@pytest.mark.parametrize(
+    ("trials", "folds", "repeats", "rows", "again"),
+    [
+        (4, 5, 1, 0, 0),  # a fifth is 4 trainings: less than two settings on five folds
+        (10, 5, 1, 2, 1),
+        (29, 5, 1, 5, 1),
+        (30, 5, 1, 3, 2),
+        (60, 5, 1, 6, 2),
+        (10, 5, 3, 3, 2),
+        (10, 10, 1, 4, 1),
+        (10, 3, 1, 2, 1),
+    ],
+)
+def test_fresh_folds_cost_a_fifth_of_the_search_at_most(
+    database: Database, trials: int, folds: int, repeats: int, rows: int, again: int
+) -> None:
+    validation = {"folds": folds, "repeats": repeats}
+    books = searched(database, [n / 100 for n in range(trials)], validation=validation)
+    found = confirmed(books)
+    given = protocol.Validation(folds=folds, repeats=repeats)
+    assert len(found) == rows
+    fits = [confirm.validation(row, given) for row in found]
+    assert all((v.repeats, v.folds) == (again, min(5, folds)) for v in fits)
+    assert sum(v.repeats * v.folds for v in fits) <= 0.2 * trials * folds * repeats
+
+
+def test_folds_in_time_are_the_same_again(database: Database) -> None:
+    given = {"method": "time_series", "folds": 4}
+    rows = confirmed(searched(database, [n / 100 for n in range(30)], validation=given))
+    validation = protocol.Validation(method="time_series", folds=4)
+    assert [confirm.validation(row, validation) for row in rows] == [validation] * 6
+
+
+def test_the_mean_on_fresh_folds_alone_decides(database: Database) -> None:
+    books = searched(database, [0.80, *(n / 100 for n in range(30)), 0.90, 0.95])
+    best, default, second = confirmed(books)
+    assert books.winner() == 32, "until the fresh folds have spoken"
+    tell(books, best, [0.80, 0.82, 0.84])
+    tell(books, default, [0.79, 0.80, 0.81])
+    tell(books, second, [0.85, 0.86, 0.90])
+    assert (books.best(), books.winner()) == ([32], 31)
+    (setting,) = books.refits()
+    assert (setting.params, setting.values, setting.epochs) == ({"dropout": 0.31}, [0.90], 3)
+    result = books.result()
+    assert result.winner is not None
+    assert result.winner.number == 31
+    assert result.winner.fresh is not None
+    assert result.winner.fresh.values == pytest.approx([0.87])
+    assert result.winner.fresh.folds == [[0.85, 0.86, 0.90]]
+    assert [(s.name, s.default) for s in result.confirmed] == [
+        ("trial 0", True),
+        ("winner", False),
+        ("trial 32", False),
+    ]
+    notes = " ".join(result.notes)
+    assert "by its mean over 3 fresh folds, on which 3 trials" in notes
+    # Differences .06, .06, .09: mean .07, deviation .0173, times sqrt(1/3 + 1/4).
+    assert "gained 0.07 over the family's default on the fresh folds (standard error 0.013" in notes
+
+
+def test_the_default_may_win(database: Database) -> None:
+    books = searched(database, [n / 100 for n in range(30)])
+    for row in confirmed(books):
+        tell(books, row, [0.9 if row.system_attrs[confirm.OF] == 0 else 0.8] * 2)
+    assert books.winner() == 0
+    assert "Tuning did not beat the family's default" in " ".join(books.result().notes)
+
+
+def test_a_confirmation_that_fails_leaves_the_choice_to_the_others(database: Database) -> None:
+    books = searched(database, [n / 100 for n in range(30)])
+    rows = confirmed(books)
+    with database.write() as (session, _):
+        for row in rows:
+            session.get_one(Trial, row.id).state = "fail"
+    assert books.winner() == 29
+    tell(books, rows[-1], [0.1, 0.2])
+    assert books.winner() == rows[-1].system_attrs[confirm.OF]
+
+
+def test_several_metrics_are_not_confirmed(database: Database) -> None:
+    books = Books(database, ACCURACY_AND_LOSS, {"metrics": ["accuracy", "log_loss"]})
+    for n in range(30):
+        books.trial([n / 100, 1.0])
+    assert confirmed(books) == []

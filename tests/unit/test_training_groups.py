@@ -152,7 +152,7 @@ def test_iterations_count_the_steps_of_every_network(iterations: int, data: Path
     rows = dataset.read(data)
     folds = Folds(rows, protocol.Validation(), 0, ["accuracy"], [], training.CPU)
     trial = objective._CrossValidation(Work([], data, None, "cpu", 1), training.Channel())._trial(
-        lease, folds
+        lease
     )
     assert trial is not None
     group = NetworkGroup([trial], folds)

@@ -13,9 +13,11 @@ from safetensors.numpy import load
 
 from hpo_service import protocol
 from tests import training
-from workers import metrics, objective
+from workers import measured, metrics, objective
+from workers.data import dataset
+from workers.data.folds import splits
 from workers.models import mlp
-from workers.training import curve
+from workers.training import curve, out_of_fold
 from workers.work import Work
 
 FAST: dict[str, Any] = {"epochs": 6, "hidden_units": 8, "batch_size": 16}
@@ -63,6 +65,54 @@ def test_one_report_an_epoch_and_the_last_one_is_the_value(data: Path) -> None:
     assert reports[-1].values == pytest.approx(means)
     assert set(reports[-1].metrics) == {"f1_macro", "train_loss"}
     assert (tell.state, tell.epoch, tell.values) == ("complete", 6, reports[-1].values)
+
+
+@pytest.mark.parametrize(
+    ("model", "more"),
+    [
+        ("mlp", FAST),
+        ("mlp", FAST | {"patience": 2, "learning_rate": 0.3}),
+        ("mlp", FAST | {"restarts": 2, "restart_score": "ensemble"}),
+        ("logistic_regression", {}),
+    ],
+)
+def test_predictions_of_the_epoch_that_scores_are_kept(
+    model: str, more: dict[str, Any], data: Path, tmp_path: Path
+) -> None:
+    lease = training.lease(model, more, metrics=["accuracy", "log_loss"], repeats=2)
+    channel = run([lease], data)
+    tell = channel.tells[lease.lease_id]
+    point = channel.reports[lease.lease_id][(tell.epoch or 0) - 1]
+    (tmp_path / "said").write_bytes(channel.artifacts["out_of_fold"])
+    said, rows = out_of_fold.unpack(tmp_path / "said"), dataset.read(data)
+    assert said.shape == (2, 90, 3)
+    objective_ = measured.objective(lease)
+    parts = list(splits(rows, objective_.validation, 0))
+    for at, (_, valid) in enumerate(parts):
+        found = said[at // 5, valid]
+        right = (found.argmax(1) == rows.target[valid]).mean()
+        loss = -np.log(found[np.arange(len(valid)), rows.target[valid]]).mean()
+        assert right == pytest.approx(point.folds[0][at])
+        assert loss == pytest.approx(point.folds[1][at], rel=1e-5)
+
+
+def test_a_given_epoch_scores_on_the_schedule_of_all_epochs(data: Path) -> None:
+    params = FAST | {"schedule": "cosine", "patience": 2}
+    whole, part = training.lease("mlp", params), training.lease("mlp", params, epoch=4)
+    channel = run([whole, part], data)
+    tell, reports = channel.tells[part.lease_id], channel.reports[part.lease_id]
+    assert (tell.state, tell.epoch, len(reports)) == ("complete", 4, 4)
+    assert [r.folds for r in reports] == [r.folds for r in channel.reports[whole.lease_id][:4]]
+
+
+def test_trials_on_other_folds_share_a_pack_and_nothing_else(data: Path) -> None:
+    searched = training.lease("mlp", FAST)
+    fresh = training.lease("mlp", FAST, study_seed=99, folds=3)
+    packed = run([searched, fresh], data)
+    for lease in (searched, fresh):
+        assert packed.tells[lease.lease_id] == run([lease], data).tells[lease.lease_id]
+    folds = [packed.reports[lease.lease_id][-1].folds for lease in (searched, fresh)]
+    assert [len(each[0]) for each in folds] == [5, 3]
 
 
 def test_a_bad_trial_of_a_pack_leaves_the_others_as_they_are_alone(data: Path) -> None:

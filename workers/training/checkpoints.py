@@ -13,20 +13,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save
 
 from workers.training.curve import Point
 from workers.training.lanes import State
 
+SAID = "said"
 
-def pack(points: Sequence[Point], states: Sequence[State]) -> bytes:
-    """The bytes of a trial whose last finished epoch is that of the last point."""
+
+def pack(
+    points: Sequence[Point],
+    states: Sequence[State],
+    said: NDArray[np.float32] | None = None,
+) -> bytes:
+    """The bytes of a trial whose last finished epoch is that of the last point.
+
+    `said`: the predictions of the epoch that is the best so far, where they are kept.
+    """
     arrays = {
         f"{lane}.{name}": np.ascontiguousarray(array)
         for lane, state in enumerate(states)
         for name, array in state.arrays.items()
     }
+    if said is not None:
+        arrays[SAID] = said
     described = {
         "points": [dataclasses.asdict(point) for point in points],
         "lanes": [{"steps": state.steps, "rng": state.rng} for state in states],
@@ -34,7 +46,7 @@ def pack(points: Sequence[Point], states: Sequence[State]) -> bytes:
     return save(arrays, metadata={"checkpoint": json.dumps(described)})
 
 
-def unpack(path: Path) -> tuple[list[Point], list[State]]:
+def unpack(path: Path) -> tuple[list[Point], list[State], NDArray[np.float32] | None]:
     """What `pack` was given; raises `OSError`, `SafetensorError`, `ValueError` or `KeyError` where
     the file is not one of its own.
     """
@@ -45,7 +57,7 @@ def unpack(path: Path) -> tuple[list[Point], list[State]]:
         State(_of(lane, arrays), found["steps"], found["rng"])
         for lane, found in enumerate(described["lanes"])
     ]
-    return [Point(**point) for point in described["points"]], states
+    return [Point(**point) for point in described["points"]], states, arrays.get(SAID)
 
 
 def _of(lane: int, arrays: dict[str, Any]) -> dict[str, Any]:

@@ -76,6 +76,12 @@ class Curve:
         return len(self.points) >= self._epochs or (0 < self._patience <= waited)
 
     @property
+    def scores_by_newest(self) -> bool:
+        """Whether the newest point may be the one that scores in the end."""
+        newest = len(self.points) - 1
+        return self._best == newest if self._patience else self.ended
+
+    @property
     def chosen(self) -> Point:
         """The point at e*."""
         return self.points[self._best if self._patience else -1]

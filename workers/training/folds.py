@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from hpo_service import protocol
 from workers import generation, metrics
 from workers.data.dataset import Dataset
-from workers.data.folds import splits
+from workers.data.folds import Rows, splits
 from workers.data.layouts import Layout
 from workers.data.parts import Part, Table, flatten_steps, split
 from workers.models import MODELS, NetworkModel
@@ -60,6 +61,16 @@ class Folds:
                 made = generation.Generation(part, self.study_seed + at, self.device)
                 self._generations.append(made)
         return self._generations
+
+    @property
+    def generating(self) -> bool:
+        """Whether rows are to be made, not predicted."""
+        return self.optimised[0] in generation.MEASURES
+
+    @cached_property
+    def scored(self) -> list[Rows]:
+        """Which rows each part scores."""
+        return [valid for _, valid in splits(self.dataset, self.validation, self.study_seed)]
 
     def counts(self, family: str, inner: bool) -> list[int]:
         """Training rows of each part, as the family sees them."""

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from workers import generation
@@ -56,7 +58,7 @@ class NetworkGroup:
     """
 
     def __init__(self, trials: Sequence[Trial], folds: Folds, limit: int | None = None) -> None:
-        self._folds, self._limit = folds, limit
+        self.folds, self._limit = folds, limit
         first = trials[0]
         model = MODELS[first.family.name]
         assert isinstance(model, NetworkModel)
@@ -67,10 +69,11 @@ class NetworkGroup:
         self._inner = first.inner
         self._plan = kernels.Plan("batched", 1)
         self._most = 1  # lanes of a pass, once that is decided
+        self._said: dict[Seat, Tensor] = {}  # the newest predictions of the rows that score
 
     @cached_property
     def _table(self) -> Any:
-        return self._folds.table(self._model.layout, self._inner)
+        return self.folds.table(self._model.layout, self._inner)
 
     @cached_property
     def _passes(self) -> list[Pass]:
@@ -88,9 +91,9 @@ class NetworkGroup:
         for each in self._passes:
             losses = self._train(each, [len(trial.curve.points) for trial in self.trials])
             found.losses |= dict(zip(each.seats, losses, strict=True))
-            self._score(each, "valid", self._folds.measured, found)
+            self._score(each, "valid", self.folds.measured, found)
             if self._inner:
-                self._score(each, "inner", self._folds.optimised[:1], found)
+                self._score(each, "inner", self.folds.optimised[:1], found)
         return [self._scores(at, found) for at in range(len(self.trials))]
 
     def keep(self, trials: Sequence[Trial]) -> None:
@@ -113,7 +116,7 @@ class NetworkGroup:
         """The same trials in smaller passes, to be trained again up to here; None: no smaller."""
         if self._most == 1:
             return None
-        return NetworkGroup(self.trials, self._folds, self._most // 2)
+        return NetworkGroup(self.trials, self.folds, self._most // 2)
 
     def joined(self, trials: Sequence[Trial]) -> NetworkGroup:
         """A group of these trials and its own, which go on from where they are."""
@@ -121,7 +124,7 @@ class NetworkGroup:
             replace(trial, resumed=len(trial.curve.points), states=self.states(trial))
             for trial in self.trials
         ]
-        return NetworkGroup([*own, *trials], self._folds, self._limit)
+        return NetworkGroup([*own, *trials], self.folds, self._limit)
 
     def states(self, trial: Trial) -> list[State]:
         """The states of a trial's lanes, in the order (part, restart)."""
@@ -133,6 +136,19 @@ class NetworkGroup:
             if seat.trial == at
         }
         return [found[key] for key in sorted(found)]
+
+    def predictions(self, trial: Trial) -> list[NDArray[np.float64]]:
+        """What the newest epoch says of the rows that each part scores, (rows, outputs).
+
+        Of several restarts the mean of an ensemble, else the first one's: a mean of scores has no
+        predictions, and the best by training loss changes from epoch to epoch.
+        """
+        at, found = self.trials.index(trial), []
+        for part, mask in enumerate(self._table.valid_mask):
+            restarts = trial.settings.restarts if trial.ensemble else 1
+            said = torch.stack([self._said[Seat(at, part, r)] for r in range(restarts)]).mean(0)
+            found.append(said[: int(mask.sum())].cpu().numpy())
+        return found
 
     @property
     def key(self) -> Hashable:
@@ -160,7 +176,7 @@ class NetworkGroup:
 
     def _lane(self, seat: Seat) -> Lane:
         trial = self.trials[seat.trial]
-        repeat, fold = divmod(seat.part, self._folds.validation.folds)
+        repeat, fold = divmod(seat.part, self.folds.validation.folds)
         rng = seeding.generator(trial.lease.seed, repeat, fold, seat.restart)
         return Lane(trial.settings, seat.part, rng)
 
@@ -192,6 +208,8 @@ class NetworkGroup:
             found.scores[which] |= self._generated(each, each.lanes.network, names)
             return
         prediction = each.lanes.predict(which)
+        if which == "valid":
+            self._said |= dict(zip(each.seats, prediction, strict=True))
         ensembles = {t for t, trial in enumerate(self.trials) if trial.ensemble}
         plain = [at for at, seat in enumerate(each.seats) if seat.trial not in ensembles]
         scores = found.scores[which]
@@ -207,9 +225,9 @@ class NetworkGroup:
         self, each: Pass, network: generation.Generator, names: list[str]
     ) -> dict[Seat, dict[str, float]]:
         """How near the rows that each lane makes are to those it was not shown."""
-        against = [self._folds.generations[seat.part] for seat in each.seats]
+        against = [self.folds.generations[seat.part] for seat in each.seats]
         seeds = [
-            [self.trials[s.trial].lease.seed, *divmod(s.part, self._folds.validation.folds)]
+            [self.trials[s.trial].lease.seed, *divmod(s.part, self.folds.validation.folds)]
             for s in each.seats
         ]
         found = generation.measure(network, against, seeds, names)
@@ -242,7 +260,7 @@ class NetworkGroup:
         self, prediction: Tensor, seats: Sequence[Seat], which: Scored, names: list[str]
     ) -> dict[Seat, dict[str, float]]:
         parts = [seat.part for seat in seats]
-        found = self._folds.measure(names, prediction, self._table, parts, which)
+        found = self.folds.measure(names, prediction, self._table, parts, which)
         values = {name: each.tolist() for name, each in found.items()}
         return {s: {name: values[name][at] for name in names} for at, s in enumerate(seats)}
 
@@ -267,13 +285,15 @@ class EstimatorGroup:
 
     def __init__(self, trial: Trial, folds: Folds) -> None:
         self.trials = [trial]
-        self._folds = folds
+        self.folds = folds
+        self._said: list[NDArray[np.float64]] = []
 
     def advance(self) -> list[Scores]:
         """Fit and score every fold."""
         trial = self.trials[0]
-        scores: dict[str, list[float]] = {name: [] for name in self._folds.measured}
-        for part in self._folds.parts("columns", inner=False):
+        self._said = []
+        scores: dict[str, list[float]] = {name: [] for name in self.folds.measured}
+        for part in self.folds.parts("columns", inner=False):
             for name, value in self._score(trial, part).items():
                 scores[name].append(value)
         return [Scores(scores)]
@@ -284,6 +304,10 @@ class EstimatorGroup:
 
     def smaller(self) -> None:
         """There is nothing to make smaller."""
+
+    def predictions(self, trial: Trial) -> list[NDArray[np.float64]]:
+        """As of a `NetworkGroup`."""
+        return self._said
 
     def states(self, trial: Trial) -> list[State]:
         """Nothing to go on with."""
@@ -297,10 +321,11 @@ class EstimatorGroup:
     def _score(self, trial: Trial, part: Part) -> dict[str, float]:
         model = MODELS[trial.family.name]
         assert isinstance(model, EstimatorModel)
-        outputs = self._folds.dataset.outputs
+        outputs = self.folds.dataset.outputs
         fitted = model.fit(trial.settings, part.train_inputs, part.train_target, outputs)
-        prediction = torch.from_numpy(fitted.predict(part.valid_inputs))
-        return self._folds.measure_rows(prediction, torch.from_numpy(part.valid_target))
+        said = fitted.predict(part.valid_inputs)
+        self._said.append(said)
+        return self.folds.measure_rows(torch.from_numpy(said), torch.from_numpy(part.valid_target))
 
 
 Group = NetworkGroup | EstimatorGroup
@@ -314,7 +339,8 @@ def plan(
 ) -> list[Group]:
     """The fewest groups: networks that can share a pass together, everything else alone.
 
-    `limit`: lanes of a pass, at most. `running` groups take in what can share their passes.
+    `limit`: lanes of a pass, at most. `running` groups take in what can share their passes, on the
+    same folds.
     """
     groups: list[Group] = []
     alike: dict[Hashable, list[Trial]] = {}
@@ -325,8 +351,9 @@ def plan(
         else:
             groups.append(EstimatorGroup(trial, folds))
     for group in running:
-        if isinstance(group, NetworkGroup) and (joining := alike.pop(group.key, [])):
-            groups.append(group.joined(joining))
+        shares = isinstance(group, NetworkGroup) and group.folds is folds
+        if isinstance(group, NetworkGroup) and shares and group.key in alike:
+            groups.append(group.joined(alike.pop(group.key)))
         else:
             groups.append(group)
     return groups + [NetworkGroup(together, folds, limit) for together in alike.values()]

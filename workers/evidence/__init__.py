@@ -1,0 +1,1 @@
+"""What can be said of scores, choices and differences, and how surely."""

@@ -1,0 +1,1 @@
+"""A stored model as ONNX; `export.model` does it and needs the extra `onnx`."""
