@@ -69,6 +69,7 @@ def _table(arrow: Any, data: bytes, fewest: int) -> Any:
         raise errors.invalid(FIELD, "has one column only: inputs and a target are needed")
     if width > MAX_COLUMNS:
         raise errors.invalid(FIELD, f"has {width:,} columns: {MAX_COLUMNS:,} are the most")
+    _check_types(arrow, file.schema_arrow)
     groups = [file.metadata.row_group(at) for at in range(file.metadata.num_row_groups)]
     size = sum(group.total_byte_size for group in groups)
     if rows > MAX_ROWS or rows * width > MAX_CELLS or size > MAX_BYTES:
@@ -76,6 +77,23 @@ def _table(arrow: Any, data: bytes, fewest: int) -> Any:
     texts = [field.name for field in file.schema_arrow if _is_text(arrow, field.type)]
     table = arrow.parquet.read_table(io.BytesIO(data), read_dictionary=texts, use_threads=False)
     return table.drop_columns([name for name in table.column_names if INDEX.fullmatch(name)])
+
+
+def _check_types(arrow: Any, schema: Any) -> None:
+    """Refuse before anything is unfolded: a list in a row may hold any number of values."""
+    types = arrow.types
+    known = (
+        types.is_null, types.is_integer, types.is_floating, types.is_decimal, types.is_boolean,
+        types.is_string, types.is_large_string, types.is_temporal, types.is_dictionary,
+    )  # fmt: skip
+    for field in schema:
+        kind = field.type.value_type if types.is_dictionary(field.type) else field.type
+        if not any(is_it(kind) for is_it in known):
+            raise errors.invalid(
+                FIELD,
+                f"column {quoted(field.name)} holds {field.type}: numbers, texts, dates and truth "
+                "values are read",
+            )
 
 
 def _is_text(arrow: Any, kind: Any) -> bool:
@@ -109,11 +127,7 @@ def _column(name: str, chunks: Any, as_text: Collection[str]) -> columns.Column:
         return _dictionary(name, values)
     if pa.types.is_boolean(kind):
         return _dictionary(name, values.dictionary_encode())
-    if _is_text(pa, kind) or pa.types.is_temporal(kind):
-        return _dictionary(name, values.cast(pa.string()).dictionary_encode())
-    raise errors.invalid(
-        FIELD, f"column {quoted(name)} holds {kind}: numbers, texts, dates or truth values are read"
-    )
+    return _dictionary(name, values.cast(pa.string()).dictionary_encode())
 
 
 def _nothing(rows: int) -> NDArray[np.float64]:
