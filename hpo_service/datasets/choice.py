@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from hpo_service import errors
 from hpo_service.datasets.columns import Column, Textual
 from hpo_service.datasets.csv_file import FIELD, quoted
@@ -13,6 +15,7 @@ MAX_CATEGORIES = 1_000
 FEW = 20
 # A category of fewer rows is hardly in every training fold.
 RARE = 5
+DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 AS_NUMBERS = "(name it in `numeric` to take such texts as missing)"
 
 
@@ -60,8 +63,13 @@ def _useless_text(column: Textual, known: int, places: Places) -> str | None:
     outlier = _outlier(column, places)
     if outlier:
         return f"{outlier}, so that it cannot be read as numbers {AS_NUMBERS}"
-    kind = "an id or free text" if like_an_id else "more than can be told apart"
-    return f"has {different:,} different texts (like {quoted(column.texts[0])}), {kind}"
+    return f"has {different:,} different texts (like {quoted(column.texts[0])}), " + (
+        "dates (name it in `order_by` if the rows are to stand in the order of time)"
+        if all(map(DATE.match, column.texts))
+        else "an id or free text (name it in `text` to learn from its words)"
+        if like_an_id
+        else "more than can be told apart"
+    )
 
 
 def _oddities(column: Column, places: Places) -> list[str]:

@@ -172,6 +172,15 @@ def test_rare_categories_are_counted() -> None:
     assert "Column 'town' has 2 of 4 categories in fewer than 5 rows each" in notes
 
 
+def test_dates_and_texts_are_left_out_with_what_to_do_about_them() -> None:
+    days = pd.date_range("2024-01-01", periods=ROWS).astype(str)
+    table, notes = taken(columns(day=days, note=[f"said {i}" for i in range(ROWS)]))
+    assert [column.name for column in table.schema.columns] == ["x"]
+    assert "Column 'day' has 60 different texts (like '2024-01-01'), dates" in notes
+    assert "`order_by`" in notes
+    assert "Column 'note' has 60 different texts (like 'said 0'), an id or free text" in notes
+
+
 def test_notes_on_thousands_of_columns_are_cut() -> None:
     _, notes = taken(columns(**{f"c{i}": [1] * ROWS for i in range(300)}))
     assert len(notes.splitlines()) == 101
