@@ -67,6 +67,8 @@ def validation(row: Trial, of_study: protocol.Validation) -> protocol.Validation
     repeats = int(row.system_attrs[REPEATED])
     if of_study.method == "time_series":
         return of_study
+    if of_study.method == "hold_out":
+        return of_study.model_copy(update={"repeats": _folds(of_study) * repeats})
     return of_study.model_copy(
         update={"method": "k_fold", "folds": _folds(of_study), "repeats": repeats}
     )
@@ -124,7 +126,8 @@ def _affordable(
 ) -> tuple[list[Trial], int]:
     """As many of them as fit, and on how many repeats of the folds: two, rather than many rows."""
     folds = _folds(given)
-    fits = SHARE * study.n_trials * given.folds * given.repeats
+    trainings = given.repeats * (1 if given.method == "hold_out" else given.folds)
+    fits = SHARE * study.n_trials * trainings
     for repeats in range(_most_repeats(given), 0, -1):
         count = min(len(candidates), int(fits // (folds * repeats)))
         if count >= min(len(candidates), FEWEST + (repeats > 1)) and count >= FEWEST:

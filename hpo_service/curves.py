@@ -28,6 +28,11 @@ def load(
     return found
 
 
+def folds_at(curve: Iterable[Report], step: int | None) -> list[list[float | None]]:
+    """Each metric's values of the folds at a step; empty where the curve has no such step."""
+    return next((point.folds for point in curve if point.step == step), [])
+
+
 def _load(session: Session, ids: list[int], values_only: bool) -> dict[int, list[Report]]:
     query = select(Report).where(Report.trial_id.in_(ids)).order_by(Report.attempt, Report.step)
     if values_only:

@@ -238,6 +238,8 @@ def build(session: Session, service: Service, trial: Trial) -> protocol.TrialLea
     model, fixed = trial.model, {}
     if isinstance(objective, protocol.TrainObjective) and model is None:
         model, fixed = objective.model, objective.params
+    elif isinstance(objective, protocol.CustomObjective):
+        fixed = objective.params
     attempt = session.get(Attempt, trial.lease_id)
     return protocol.TrialLease(
         lease_id=trial.lease_id or "",

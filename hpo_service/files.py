@@ -9,7 +9,7 @@ from functools import partial
 from sqlalchemy import delete, exists, func, or_, select
 from sqlalchemy.orm import Session
 
-from hpo_service import confirm, errors, protocol, ranking
+from hpo_service import confirm, curves, errors, protocol, ranking
 from hpo_service.artifacts import Blobs
 from hpo_service.database import WriteSession
 from hpo_service.service import Service
@@ -122,15 +122,21 @@ def out_of_fold(session: Session, study: Study) -> list[protocol.OutOfFold]:
     known = {trial.id: (trial, sha256) for trial, sha256 in found}
     best = [trial.id for trial in ranking.first(session, study, MOST_PREDICTIONS)]
     others = [i for i, (trial, _) in known.items() if trial.kind != "search"]
-    return [_out_of_fold(*known[i]) for i in (*best, *others) if i in known]
+    points = curves.load(session, known)
+    return [
+        _out_of_fold(*known[i], curves.folds_at(points.get(i, []), known[i][0].epoch))
+        for i in (*best, *others)
+        if i in known
+    ]
 
 
-def _out_of_fold(row: Trial, sha256: str) -> protocol.OutOfFold:
+def _out_of_fold(row: Trial, sha256: str, folds: list[list[float | None]]) -> protocol.OutOfFold:
     return protocol.OutOfFold(
         kind=row.kind,
         number=row.number if row.number is not None else confirm.number(row),
         model=row.model,
         values=row.values or [],
+        folds=folds,
         sha256=sha256,
     )
 

@@ -42,6 +42,7 @@ def refits(session: Session, study: Study) -> list[protocol.ModelSetting]:
             params=objective.params | first.params,
             epochs=first.epoch,
             seed=seeds.trial_seed(study.seed, first.number or 0),
+            number=first.number,
             values=first.values or [],
             notes=_told_notes(session, first),
         )
@@ -99,12 +100,30 @@ def result(session: Session, study: Study) -> protocol.Final:
             for each in found
         ],
         baselines=[scored[row.id] for row in baselines],
+        estimate=_headline(estimates),
+        verdict=_verdict(session, last),
         held_out_uses=_held_out_uses(session, study),
         notes=[],
         error=_error(last),
     )
     said = notes.notes(made, study.directions, objective, _compared(session, study))
+    if best_row is not None:
+        said += notes.about_pooled(_told_notes(session, best_row))
     return made.model_copy(update={"notes": said})
+
+
+def _headline(estimates: Sequence[protocol.Estimate]) -> protocol.Estimate | None:
+    """What the winner is worth: its score on held-out rows, else the search's choice corrected."""
+    of_winner = [each for each in estimates if each.name == WINNER]
+    return min(of_winner, key=lambda each: each.kind != "held_out", default=None)
+
+
+def _verdict(session: Session, last: Trial | None) -> protocol.Verdict | None:
+    """What the final row's attempt found."""
+    if last is None or last.state != "complete":
+        return None
+    told = _told_notes(session, last).get("verdict")
+    return None if told is None else protocol.Verdict.model_validate(told)
 
 
 def _held_out_uses(session: Session, study: Study) -> int:
@@ -155,7 +174,7 @@ def _scored(
     model = row.model or (objective.model if objective else "")
     name = WINNER if row.kind == "search" else model
     fixed = objective.params if objective and row.kind == "search" else {}
-    folds = _folds(row, points)
+    folds = curves.folds_at(points.get(row.id, []), row.epoch)
     return protocol.Scored(
         name=name,
         model=model,
@@ -167,19 +186,13 @@ def _scored(
         spread=_spread(folds),
         fresh=_fresh(fresh, points) if fresh is not None else None,
         default=bool((row.system_attrs or {}).get("default")),
-        held_out=[estimate for estimate in estimates if estimate.name == name],
+        held_out=[e for e in estimates if e.name == name and e.kind == "held_out"],
     )
 
 
 def _fresh(row: Trial, points: Mapping[int, Sequence[Report]]) -> protocol.Fresh:
-    folds = _folds(row, points)
+    folds = curves.folds_at(points.get(row.id, []), row.epoch)
     return protocol.Fresh(values=row.values or [], folds=folds, spread=_spread(folds))
-
-
-def _folds(row: Trial, points: Mapping[int, Sequence[Report]]) -> Folds:
-    """Each fold's values at the epoch that scores."""
-    curve = points.get(row.id, [])
-    return next((point.folds for point in curve if point.step == row.epoch), [])
 
 
 def _unnamed(scored: protocol.Scored) -> protocol.Scored:

@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, and_, func, not_, or_, select, update
+from pydantic import JsonValue
+from sqlalchemy import ColumnElement, and_, func, literal, not_, or_, select, update
 from sqlalchemy.orm import Session
 
 from hpo_service import curves, errors, protocol, studies
@@ -56,13 +57,31 @@ def candidates(session: Session, study_id: int | None, objectives: list[str]) ->
         .scalar_subquery()
     )
     query = select(Study.id).where(
-        Study.state.in_(("running", "finishing")), Study.kind.in_(objectives)
+        Study.state.in_(("running", "finishing")), _asks_for().in_(objectives)
     )
     if study_id is not None:
         query = query.where(Study.id == study_id)
     elif "external" in objectives:
         query = query.where(Study.kind != "external")
     return list(session.scalars(query.order_by(running, Study.id)))
+
+
+def _asks_for() -> ColumnElement[str]:
+    """`protocol.ability` of a study's objective, in SQL."""
+    return func.coalesce(literal(protocol.FUNCTION_PREFIX).concat(Study.function), Study.kind)
+
+
+def require_able(study: Study, objectives: list[str]) -> None:
+    """Raise `InvalidRequest` where the caller asks for a study that it cannot run."""
+    needed, advice = study.kind, "it is for programs that call this API themselves"
+    if study.function is not None:
+        needed = protocol.FUNCTION_PREFIX + study.function
+        advice = f"start `{protocol.worker_command(study.function)}`"
+    elif study.kind == "train":
+        advice = "start `hpo worker` without --objective"
+    if needed in objectives:
+        return
+    raise errors.invalid("objectives", f"study {study.name!r} needs {needed}: {advice}")
 
 
 def any_claimable(session: Session, now: datetime, study_id: int) -> bool:
@@ -200,11 +219,16 @@ def tell(
         return protocol.Told(state=trial.state, values=trial.values)
     _require_held(attempt, trial)
     _apply(session, study, trial, told)
-    attempt.tell_digest, attempt.notes = digest, told.notes
+    attempt.tell_digest, attempt.notes = digest, told.notes | _judged(told)
     attempt.error = trial.error_message
     studies.end(session, now, trial, trial.state)
     studies.settle(session, now, study)
     return protocol.Told(state=trial.state, values=trial.values)
+
+
+def _judged(told: protocol.Tell) -> dict[str, JsonValue]:
+    """The verdict, which is kept among the attempt's notes."""
+    return {"verdict": told.verdict.model_dump()} if told.verdict else {}
 
 
 def release(session: WriteSession, now: datetime, lease_id: str, *, token: str) -> protocol.Told:

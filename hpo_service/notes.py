@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+from pydantic import JsonValue
 
 from hpo_service import catalog, protocol
 
@@ -37,7 +39,19 @@ def notes(
             "The spread is the standard deviation over the folds: how much scores differ from "
             "fold to fold, not an interval for the true score."
         )
-    return [*notes, *_about_held_out(objective, first, final.held_out_uses)]
+    notes += _about_held_out(objective, first, final.held_out_uses)
+    return [*notes, *_about_estimate(final), *_about_verdict(final)]
+
+
+def about_pooled(told: Mapping[str, JsonValue]) -> list[str]:
+    """How metrics came from their folds where that is not their mean; `told`: a trial's notes."""
+    pooled = told.get("pooled")
+    if not isinstance(pooled, list) or not pooled:
+        return []
+    return [
+        f"Pooled: {', '.join(map(str, pooled))} come from the rows of all folds together, not from "
+        "a mean of the folds, which are small, of different size or of weighted rows."
+    ]
 
 
 def _optimism(objective: protocol.TrainObjective, first: protocol.Scored, compared: int) -> str:
@@ -99,6 +113,43 @@ def _about_fresh_folds(
     return notes if default is None else [*notes, _gain(first, default, direction, validation)]
 
 
+def _about_estimate(final: protocol.Final) -> list[str]:
+    found = final.estimate
+    if found is None or found.kind == "held_out":
+        return []
+    return [
+        f"What the chosen setting is worth: {found.metric} {_with_interval(found)}, from the "
+        f"predictions of {found.rows:,} rows by networks that were not shown them, the luck of "
+        "choosing taken out (bootstrap cross-validation, Tsamardinos et al. 2018)."
+    ]
+
+
+def _about_verdict(final: protocol.Final) -> list[str]:
+    found = final.verdict
+    if found is None:
+        return []
+    answers = {
+        "better": f"Better than {found.baseline}, the best baseline",
+        "not_better": f"Not better than {found.baseline}, the best baseline",
+        "cannot_tell": f"This much data cannot tell whether it is better than {found.baseline}, "
+        "the best baseline",
+    }
+    known = [f"{found.metric} differs by {found.difference:+.4g}"]
+    if found.low is not None and found.high is not None:
+        known.append(f"95 % interval {found.low:+.4g} to {found.high:+.4g}")
+    if found.answer == "cannot_tell" and found.detectable is not None:
+        known.append(
+            f"a true difference of {found.detectable:.2g} would have shown four times in 5"
+        )
+    return [f"{answers[found.answer]}: {', '.join(known)} ({found.test} test on fresh folds)."]
+
+
+def _with_interval(found: protocol.Estimate) -> str:
+    if found.low is None or found.high is None:
+        return f"{found.value:.4f}"
+    return f"{found.value:.4f} ({found.low:.4f} to {found.high:.4f})"
+
+
 def _gain(
     first: protocol.Scored,
     default: protocol.Scored,
@@ -130,6 +181,7 @@ def _standard_error(
     if len(differences) < 2:
         return None
     # Rows that score for each row that trains.
-    ratio = 1 / (validation.folds - 1)
+    share = validation.share if validation.method == "hold_out" else 1 / validation.folds
+    ratio = share / (1 - share)
     spread: float = statistics.stdev(differences)
     return spread * math.sqrt(1 / len(differences) + ratio)

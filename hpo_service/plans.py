@@ -24,7 +24,7 @@ class Plan:
     """A spec with everything filled in, its directions, data blobs and baseline families.
 
     `first`: the parameters of the trials to begin with, under the names of the space; `default`:
-    whether that is the family's default.
+    whether that is the family's default. `function`: the name of the user's own function.
     """
 
     spec: protocol.StudySpec
@@ -34,12 +34,15 @@ class Plan:
     baselines: tuple[str, ...] = ()
     first: tuple[space.Params, ...] = ()
     default: bool = False
+    function: str | None = None
 
 
 def plan(session: Session, blobs: Blobs, spec: protocol.StudySpec) -> Plan:
     """Check the spec against catalog, data and plug-ins; raises `InvalidRequest`."""
     if isinstance(spec.objective, protocol.ExternalObjective):
         made = _plan_external(spec, spec.objective)
+    elif isinstance(spec.objective, protocol.CustomObjective):
+        made = _plan_custom(session, blobs, spec, spec.objective)
     else:
         made = _plan_train(session, blobs, spec, spec.objective)
     _check_plugins(made)
@@ -53,6 +56,50 @@ def _plan_external(spec: protocol.StudySpec, objective: protocol.ExternalObjecti
     return Plan(spec=spec, directions=objective.directions)
 
 
+def _plan_custom(
+    session: Session, blobs: Blobs, spec: protocol.StudySpec, objective: protocol.CustomObjective
+) -> Plan:
+    if spec.search_space is None:
+        raise errors.invalid(
+            "search_space", "a study of your own function needs one: nobody else knows it"
+        )
+    _refuse_fixed(spec.search_space, objective.params)
+    catalog.check_labels(spec.search_space)
+    space.check(spec.search_space)
+    plain = Plan(spec=spec, directions=objective.directions, function=objective.name)
+    if objective.dataset is None:
+        _refuse_without_data(objective)
+        return plain
+    prepared = datasets.prepare(
+        session, blobs, objective.dataset, objective.holdout, objective.validation
+    )
+    filled = objective.model_copy(update={"validation": prepared.validation})
+    return replace(
+        plain,
+        spec=spec.model_copy(update={"objective": filled}),
+        search_sha256=prepared.search_sha256,
+        holdout_sha256=prepared.holdout_sha256,
+    )
+
+
+def _refuse_without_data(objective: protocol.CustomObjective) -> None:
+    """What says how rows are used, where there are none."""
+    for name in ("validation", "holdout"):
+        default = protocol.CustomObjective.model_fields[name].default
+        if getattr(objective, name) != default:
+            raise errors.invalid(
+                f"objective.{name}", "means nothing without objective.dataset: leave it out"
+            )
+
+
+def _refuse_fixed(searched: Space, fixed: Params) -> None:
+    for name in searched:
+        if catalog.plain(name) in fixed:
+            raise errors.invalid(
+                f"search_space.{name}", "stands in objective.params too: fix it or search it"
+            )
+
+
 def _plan_train(
     session: Session, blobs: Blobs, spec: protocol.StudySpec, objective: protocol.TrainObjective
 ) -> Plan:
@@ -64,9 +111,11 @@ def _plan_train(
     _check_fits(family, objective.dataset, prepared.schema)
     searched = _search_space(spec, objective, family)
     metrics = objective.metrics or [_default_metric(task)]
-    directions = [_metric(f"objective.metrics.{i}", m, task) for i, m in enumerate(metrics)]
+    least = prepared.least_target
+    directions = [_metric(f"objective.metrics.{i}", m, task, least) for i, m in enumerate(metrics)]
     for i, name in enumerate(objective.record):
-        _metric(f"objective.record.{i}", name, task)
+        _metric(f"objective.record.{i}", name, task, least)
+    _refuse_cost_alone(metrics, task)
     _refuse_repeats("objective.metrics", [*metrics, *objective.record])
     filled = objective.model_copy(update={"metrics": metrics, "validation": prepared.validation})
     return Plan(
@@ -123,11 +172,7 @@ def _search_space(
         }
         searched = _settle_conditions(default, objective.params, family, refuse=False)
     else:
-        for name in given:
-            if catalog.plain(name) in objective.params:
-                raise errors.invalid(
-                    f"search_space.{name}", "stands in objective.params too: fix it or search it"
-                )
+        _refuse_fixed(given, objective.params)
         searched = _settle_conditions(given, objective.params, family, refuse=True)
     if not searched:
         raise errors.invalid("search_space", "nothing is left to search: every name is fixed")
@@ -180,8 +225,8 @@ def _with_first(made: Plan) -> Plan:
     spec, searched = made.spec, made.spec.search_space or {}
     given = spec.first
     if given is None:
-        if SAMPLERS[spec.sampler.name].listed or isinstance(
-            spec.objective, protocol.ExternalObjective
+        if SAMPLERS[spec.sampler.name].listed or not isinstance(
+            spec.objective, protocol.TrainObjective
         ):
             return made
         family = catalog.FAMILIES[spec.objective.model]
@@ -208,14 +253,33 @@ def _default_metric(task: protocol.StudyTask) -> str:
     return next(m.name for m in catalog.METRICS.values() if m.default and task in m.tasks)
 
 
-def _metric(field: str, name: str, task: protocol.StudyTask) -> protocol.Direction:
+def _metric(
+    field: str, name: str, task: protocol.StudyTask, least_target: float | None
+) -> protocol.Direction:
     metric = catalog.METRICS.get(name)
     fitting = ", ".join(m.name for m in catalog.METRICS.values() if task in m.tasks)
     if metric is None:
         raise errors.invalid(field, f"unknown metric {name!r}: take one of {fitting}")
     if task not in metric.tasks:
         raise errors.invalid(field, f"{name} does not fit {task}: take one of {fitting}")
+    bound = metric.least_target
+    if bound is not None and least_target is not None and least_target < bound:
+        raise errors.invalid(
+            field,
+            f"{name} is of targets of at least {bound:g}, but one is {least_target:g}: "
+            "take another metric",
+        )
     return metric.direction
+
+
+def _refuse_cost_alone(metrics: list[str], task: protocol.StudyTask) -> None:
+    """The first metric is what early stopping, the winner and the verdict go by."""
+    if catalog.METRICS[metrics[0]].cost:
+        raise errors.invalid(
+            "objective.metrics.0",
+            f"{metrics[0]} says what a setting takes, not how good it is: name a score before it, "
+            f"such as {_default_metric(task)}",
+        )
 
 
 def _refuse_repeats(field: str, names: list[str]) -> None:
@@ -235,7 +299,7 @@ def _baselines(
 
 def _check_plugins(made: Plan) -> None:
     spec = made.spec
-    assert spec.search_space is not None  # filled by both ways of planning
+    assert spec.search_space is not None  # filled by all ways of planning
     for field, registry, given in (
         ("sampler", SAMPLERS, spec.sampler),
         ("pruner", PRUNERS, spec.pruner),

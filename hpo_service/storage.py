@@ -2,9 +2,9 @@
 
     study = optuna.load_study(study_name="digits-mlp", storage=Storage(Database(url)))
 
-Only search rows exist here. What leases own is not written: in a `train` study every write to a
-trial raises, elsewhere that to a running trial with a lease. A running trial without one belongs
-to an Optuna client and never expires. There is no heartbeat: the lease does that work.
+Only search rows exist here. What leases own is not written: except in an `external` study every
+write to a trial raises, and there that to a running trial with a lease. A running trial without
+one belongs to an Optuna client and never expires. There is no heartbeat: the lease does that work.
 """
 
 from __future__ import annotations
@@ -294,7 +294,7 @@ def _writable(session: WriteSession, trial_id: int, *, claim: bool = False) -> T
         raise KeyError(f"There is no trial with id {trial_id}.")
     if history.STATES[trial.state].is_finished():
         raise UpdateFinishedTrialError(f"Trial {trial.number} has ended, and cannot be changed.")
-    if study.kind == "train":
+    if study.kind != "external":
         raise _belongs_to_workers(study)
     if trial.lease_id is not None and not claim:
         raise errors.WrongState(f"Trial {trial.number} is leased: its worker alone writes to it.")
@@ -314,7 +314,7 @@ def _take_number(session: WriteSession, study_id: int) -> int:
     if taken is not None:
         return taken - 1
     study = _study(session, study_id)
-    if study.kind == "train":
+    if study.kind != "external":
         raise _belongs_to_workers(study)
     if study.state != "running":
         raise errors.WrongState(f"The study is {study.state}: it takes no more trials.")
@@ -323,7 +323,7 @@ def _take_number(session: WriteSession, study_id: int) -> int:
 
 def _belongs_to_workers(study: Study) -> errors.WrongState:
     return errors.WrongState(
-        f"The trials of {study.name!r} are trained by workers: add some with "
+        f"The trials of {study.name!r} are run by workers: add some with "
         f"`POST /v1/studies/{study.id}/trials`."
     )
 

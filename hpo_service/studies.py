@@ -51,6 +51,7 @@ def insert(session: WriteSession, now: datetime, plan: Plan) -> Study:
     study = Study(
         name=spec.name,
         kind=spec.objective.kind,
+        function=plan.function,
         spec=spec.model_dump(mode="json"),
         directions=plan.directions,
         state="running",

@@ -81,7 +81,9 @@ class Study(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
-    kind: Mapped[str] = mapped_column(String(20))  # train | external
+    kind: Mapped[str] = mapped_column(String(20))  # train | external | custom
+    # Of a custom study: the name of the user's own function that its workers run.
+    function: Mapped[str | None] = mapped_column(String(100))
     spec: Mapped[Json | None] = mapped_column(JsonText)
     directions: Mapped[Json] = mapped_column(JsonText)
     state: Mapped[protocol.StudyState] = mapped_column(String(20), index=True)

@@ -53,14 +53,10 @@ def best(session: Session, row: Study) -> list[protocol.Best]:
             values=trial.values or [],
             params=trial.params,
             epoch=trial.epoch,
-            folds=_folds_at(points.get(trial.id, []), trial.epoch),
+            folds=curves.folds_at(points.get(trial.id, []), trial.epoch) or None,
         )
         for trial in trials
     ]
-
-
-def _folds_at(curve: list[Report], epoch: int | None) -> list[list[float | None]] | None:
-    return next((p.folds for p in curve if p.step == epoch and p.folds), None)
 
 
 def many_trials(session: Session, rows: Sequence[Trial]) -> list[protocol.Trial]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.numpy import save
 from sklearn import datasets
 
@@ -86,6 +87,19 @@ def small(
     return Dataset(schema, numeric, codes, target)
 
 
+def weighted(data: Dataset, seed: int = 0) -> Dataset:
+    """The same rows, some of which count more than others."""
+    weight = np.random.default_rng(seed).integers(1, 5, data.rows) / 2
+    schema = data.schema.model_copy(update={"weighted": True})
+    return replace(data, schema=schema, weight=weight)
+
+
+def picked(data: Dataset, rows: NDArray[np.intp]) -> Dataset:
+    """These rows alone, in the order given; unweighted."""
+    schema = data.schema.model_copy(update={"rows": len(rows)})
+    return Dataset(schema, data.numeric[rows], data.categorical[rows], data.target[rows])
+
+
 def small_for(family: catalog.Family, task: protocol.StudyTask, rows: int = 43) -> Dataset:
     """Rows of the first kind that the family is for."""
     return small(task, rows, kind=family.kinds[0])
@@ -116,6 +130,10 @@ def blob(data: Dataset, path: Path, rows: slice = slice(None)) -> Path:
         "categorical": data.categorical[rows].astype(np.int32),
         "target": target[rows],
     }
+    if data.weight is not None:
+        arrays["weight"] = data.weight[rows]
+    if data.group is not None:
+        arrays["group"] = data.group[rows]
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     path.write_bytes(save(arrays, metadata={"schema": schema.model_dump_json()}))
     return path
@@ -142,16 +160,15 @@ def lanes(rows: Table, family: str, settings: list[tuple[dict[str, Any], int, in
 
 
 def lease(model: str, params: dict[str, Any] | None = None, **changes: Any) -> protocol.TrialLease:
-    """A lease of a search trial; `metrics`, `record`, `folds`, `repeats` go into its objective."""
+    """Of a search trial; `metrics`, `record`, and `validation` (or `folds`, `repeats`) of it."""
     objective = protocol.TrainObjective(
         kind="train",
         model=model,
         dataset="data",
         metrics=changes.pop("metrics", None),
         record=changes.pop("record", []),
-        validation=protocol.Validation(
-            folds=changes.pop("folds", 5), repeats=changes.pop("repeats", 1)
-        ),
+        validation=changes.pop("validation", None)
+        or protocol.Validation(folds=changes.pop("folds", 5), repeats=changes.pop("repeats", 1)),
     )
     told = {"study_id": 1, "study": "s", "trial_id": 1, "number": 0, "kind": "search"}
     told |= {"attempt": 1, "ttl": 30.0, "seed": 0, "study_seed": 0, "model": model}

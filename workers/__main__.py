@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 from hpo_service import errors, protocol
 from hpo_service.client import Client
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
             device=given.device,
             threads=given.threads,
             precision=given.precision,
-            objective=given.objective,
+            **_objective(given),
         )
         with Client(given.url, given.token) as client:
             agent = Agent(client, options)
@@ -118,9 +119,36 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--cache-dir", help="HPO_CACHE_DIR, else " + place.DEFAULT)
     add("--name", type=_name, default="worker", help="how this worker's name begins")
+    add(
+        "--objective",
+        type=_function,
+        metavar="MODULE:FUNCTION",
+        help="run this function of your own, for studies that name it, and nothing else",
+    )
     # What the child runs instead of the catalog's training: a function `run(work, channel)`.
-    add("--objective", default=Options.objective, help=argparse.SUPPRESS)
+    add("--run", default=Options.objective, help=argparse.SUPPRESS)
     return parser
+
+
+def _objective(given: argparse.Namespace) -> dict[str, Any]:
+    """What the child runs, and which studies that serves."""
+    if given.objective is None:
+        return {"objective": given.run}
+    if given.pack > 1:
+        raise Halt("--pack: trials of your own function run one by one: start more workers")
+    name, function = given.objective
+    return {
+        "objective": "workers.custom:load",
+        "function": function,
+        "objectives": (protocol.FUNCTION_PREFIX + name,),
+    }
+
+
+def _function(text: str) -> tuple[str, str]:
+    try:
+        return protocol.named_function(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _device(text: str) -> str:

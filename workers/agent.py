@@ -68,7 +68,7 @@ class Agent:
         self._spools = spool.folder(options.cache, client.url)
         self._outbox = Outbox(client, self._on_decision, in_order=not options.refill)
         self._fetching = Fetching(client, options.cache, self._spools, self._outbox)
-        self._leasing = Leasing(client, options.name, options.study)
+        self._leasing = Leasing(client, options.name, options.study, options.objectives)
         self._workshop = Workshop(
             options,
             self._outbox,
@@ -109,7 +109,8 @@ class Agent:
         self._heart.start()
         self._replay()
         self._wait_for_trainer()
-        log.info("%s on %s for %s", self._options.name, self._heart.device, self._client.url)
+        name, device = self._options.name, self._heart.device
+        log.info("%s on %s for %s: %s", name, device, self._client.url, self._options.does)
         while not self._signals:
             width = 1 if self._workshop.alone else self._options.pack
             leases = self._workshop.take_aside() or self._lease(width)

@@ -21,9 +21,11 @@ class Cache:
 
     def fetch(
         self, client: Client, lease: protocol.TrialLease, stack: ExitStack
-    ) -> tuple[str, str | None]:
+    ) -> tuple[str | None, str | None]:
         """The paths of a lease's data and of its held-out rows, which are deleted with `stack`."""
         if lease.data is None:
+            if isinstance(lease.objective, protocol.CustomObjective):
+                return None, None
             raise errors.invalid("data", "this trial has no data that a worker could train on")
         path = self._folder / lease.data
         if not self._intact(path):

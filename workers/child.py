@@ -20,9 +20,9 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from hpo_service import protocol
+from hpo_service import errors, protocol
 from workers import messages
 from workers.work import Work
 
@@ -144,7 +144,10 @@ def main() -> int:
     _prepare_to_die()
     threading.Thread(target=_listen, args=(incoming, channel), daemon=True).start()
     try:
-        run, device = _load(options.objective, options.device)
+        run, device = _load(options)
+    except errors.InvalidRequest as error:
+        channel.say(messages.Broken(message=str(error)))
+        return 1
     except Exception as error:
         channel.say(messages.Broken(message=f"{type(error).__name__}: {error}"))
         return 1
@@ -161,7 +164,7 @@ def _work(
 ) -> Work:
     return Work(
         leases=pack.leases,
-        data=Path(pack.data),
+        data=Path(pack.data) if pack.data else None,
         holdout=Path(pack.holdout) if pack.holdout else None,
         device=device,
         threads=options.threads,
@@ -219,18 +222,22 @@ def _listen(incoming: BinaryIO, channel: PipeChannel) -> None:
         os._exit(1)
 
 
-def _load(objective: str, device: str) -> tuple[Run, str]:
-    """The function `module:name`, and the device it will really use.
+def _load(options: argparse.Namespace) -> tuple[Run, str]:
+    """The objective `module:name`, and the device it will really use.
 
     Its module may say what `auto` means on this machine, and refuse a device that it does not
-    have, in a function `device(name) -> str`.
+    have, in a function `device(name) -> str`. Where `options` name a function of the user's own,
+    the objective is what makes a `Run` of that name.
     """
-    module_name, _, name = objective.partition(":")
+    module_name, _, name = options.objective.partition(":")
     module = importlib.import_module(module_name)
+    run: Any = getattr(module, name)
+    if options.function is not None:
+        run = run(options.function)
     resolve: Callable[[str], str] | None = getattr(module, "device", None)
     if resolve is None:
-        return getattr(module, name), "cpu" if device == "auto" else device
-    return getattr(module, name), resolve(device)
+        return run, "cpu" if options.device == "auto" else options.device
+    return run, resolve(options.device)
 
 
 def _arguments() -> argparse.Namespace:
@@ -239,6 +246,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--precision", default="full")
     parser.add_argument("--objective", default="workers.objective:run")
+    parser.add_argument("--function")
     return parser.parse_args()
 
 

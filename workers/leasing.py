@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from hpo_service import errors, protocol
 from hpo_service.client import READ_TIMEOUT, Client
@@ -16,8 +16,15 @@ MAX_IDLE_SECONDS = 60.0
 class Leasing:
     """Keeps the ids: one that was never leased is sent again, one that was is never used again."""
 
-    def __init__(self, client: Client, worker: str, study: str | int | None) -> None:
+    def __init__(
+        self,
+        client: Client,
+        worker: str,
+        study: str | int | None,
+        objectives: Sequence[str] = ("train",),
+    ) -> None:
         self._client, self._worker, self._study = client, worker, study
+        self._objectives = list(objectives)
         self._unused: list[str] = []
         self._unanswered: list[str] = []  # may have been leased, in an answer that got lost
 
@@ -31,7 +38,10 @@ class Leasing:
         self._unused += [str(uuid.uuid4()) for _ in range(count - len(self._unused))]
         ids = self._unused[:count]
         request = protocol.LeaseRequest(
-            worker=self._worker, lease_ids=ids, study=study or self._study
+            worker=self._worker,
+            lease_ids=ids,
+            study=study or self._study,
+            objectives=self._objectives,
         )
         self._unanswered = ids
         try:
@@ -49,7 +59,7 @@ class Leasing:
         """Whether none of the studies that this worker serves will have work again by itself."""
         if self._study is not None:
             return self._client.study(self._study).state == "finished"
-        return not any(_has_work(study) for study in self._studies())
+        return not any(self._has_work(study) for study in self._studies())
 
     def give_back(self) -> None:
         """Release what may have been leased without our knowing."""
@@ -64,7 +74,7 @@ class Leasing:
             yield from page.studies
             after = page.next
 
-
-def _has_work(study: protocol.Study) -> bool:
-    ours = study.spec is not None and isinstance(study.spec.objective, protocol.TrainObjective)
-    return ours and study.state in ("running", "finishing")
+    def _has_work(self, study: protocol.Study) -> bool:
+        if study.spec is None or study.state not in ("running", "finishing"):
+            return False
+        return protocol.ability(study.spec.objective) in self._objectives

@@ -13,13 +13,13 @@ from hpo_service.protocol import Model
 class Pack(Model):
     """To the child: leases to evaluate together, the files to read, the folder to write to.
 
-    `checkpoints` are files by lease id, `predictions` by hash, `lanes` the most networks to train
-    in one pass.
+    `data` is None where the study names no data set, `checkpoints` are files by lease id,
+    `predictions` by hash, `lanes` the most networks to train in one pass.
     """
 
     type: Literal["pack"] = "pack"
     leases: list[protocol.TrialLease]
-    data: str
+    data: str | None
     holdout: str | None
     predictions: dict[str, str] = Field(default_factory=dict)
     artifacts: str

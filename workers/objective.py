@@ -99,7 +99,7 @@ class _CrossValidation:
 
     @cached_property
     def _data(self) -> Dataset:
-        return dataset.read(self._work.data)
+        return dataset.read(measured.data(self._work))
 
     def _resumed(
         self,
@@ -136,7 +136,9 @@ class _CrossValidation:
         going, optimised = [], group.folds.optimised
         for trial, found in zip(group.trials, scores, strict=True):
             step = len(trial.curve.points) + 1
-            point = curve.point(step, found.folds, optimised, found.train_loss, found.inner)
+            point = curve.point(
+                step, found.folds, optimised, found.train_loss, found.inner, found.pooled
+            )
             trial.curve.add(point)
             self._channel.report(tells.report(trial.lease.lease_id, point))
             self._keep_predictions(trial, group)
@@ -218,6 +220,6 @@ def _folds(lease: protocol.TrialLease, data: Dataset, work: Work) -> Folds:
         validation=objective.validation,
         study_seed=lease.study_seed,
         optimised=measured.optimised(objective, task),
-        recorded=measured.recorded(objective, task),
+        recorded=measured.searched(objective, task),
         device=torch.device(work.device),
     )

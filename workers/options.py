@@ -18,7 +18,9 @@ class Options:
 
     With `refill` a pack gets new trials as soon as some of its own have ended; without it the
     tells of a pack go out together, in the order of its trials, for exact repetition. `objective`
-    is the function `module:name` that the child runs, see `workers.work`.
+    is the function `module:name` that the child runs, see `workers.work`. With `function`, the
+    `module:name` of a user's own, it makes the one that the child runs. `objectives` are what to
+    lease trials for, see `protocol.ability`.
     """
 
     name: str
@@ -31,3 +33,10 @@ class Options:
     threads: int = 1
     precision: Precision = "full"
     objective: str = "workers.objective:run"
+    function: str | None = None
+    objectives: tuple[str, ...] = ("train",)
+
+    @property
+    def does(self) -> str:
+        """What it works at, in a few words."""
+        return f"{self.function} for {', '.join(self.objectives)}" if self.function else "training"

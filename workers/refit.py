@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from hpo_service import catalog, protocol
-from workers import generation, measured, samples
+from workers import findings, generation, measured, samples
 from workers.data import dataset, parts
 from workers.data.dataset import Dataset
 from workers.data.layouts import Layout
@@ -28,26 +28,29 @@ WINNER = "winner"
 @dataclass(frozen=True)
 class Refitted:
     """A model fitted on all search rows: its arrays, its preprocessing, and what it says of the
-    held-out rows, (rows, outputs); with a class for each step, of the steps that have one. A
-    generator says nothing of rows but makes some.
+    held-out rows, (rows, outputs); with a class for each step, of the steps that have one, and
+    `rows` tells which row each is of: the steps of a row hang together. A generator says nothing
+    of rows but makes some.
     """
 
     arrays: dict[str, NDArray[Any]]
     part: parts.Part
     prediction: NDArray[np.float64]
     target: NDArray[Any]
-    per_step: bool = False
+    rows: NDArray[np.int64] | None = None
     generator: generation.Generator | None = None
 
 
 def run(lease: protocol.TrialLease, work: Work, channel: Channel) -> protocol.Tell:
     """Fit and score the winner and the baselines; store the winner's model and predictions."""
-    data = dataset.read(work.data)
+    data = dataset.read(measured.data(work))
     held_out = dataset.read(work.holdout) if work.holdout else None
     objective = measured.objective(lease)
     task = catalog.task_of(catalog.FAMILIES[objective.model], data.schema.task)
     optimised = measured.optimised(objective, task)
-    names = optimised + measured.recorded(objective, task)
+    # What a setting takes was measured in the search; held-out rows say nothing of it.
+    named = optimised + measured.recorded(objective, task)
+    names = [name for name in named if not catalog.METRICS[name].cost]
     found: list[protocol.Estimate] = []
     beside: dict[str, float] = {}
     for setting in lease.refits:
@@ -55,27 +58,37 @@ def run(lease: protocol.TrialLease, work: Work, channel: Channel) -> protocol.Te
         if setting.name == WINNER:
             _store(setting, data, fitted, lease.lease_id, channel)
         if held_out is not None:
-            scores, more = _scores(setting, fitted, lease.study_seed, names)
+            scores, more = _scores(setting, fitted, held_out, lease.study_seed, names)
             found, beside = found + scores, beside | more
-    return _tell(lease, optimised, found, beside, held_out is not None)
+    said = findings.read(lease, work)
+    judged = findings.of_winner(said, data, lease, optimised[0], found)
+    told = _tell(lease, optimised, found, beside, held_out is not None)
+    choice = findings.of_choice(said, data, optimised[0])
+    estimates = [*told.estimates, *([choice] if choice else [])]
+    return told.model_copy(update={"estimates": estimates, "verdict": judged})
 
 
 def _scores(
-    setting: protocol.ModelSetting, fitted: Refitted, study_seed: int, names: list[str]
+    setting: protocol.ModelSetting,
+    fitted: Refitted,
+    held_out: Dataset,
+    study_seed: int,
+    names: list[str],
 ) -> tuple[list[protocol.Estimate], dict[str, float]]:
     """The held-out scores, and what was measured beside them."""
     if fitted.generator is not None:
         held = generation.Generation(fitted.part, study_seed)
         return generation.estimates(setting.name, fitted.generator, held, setting.seed, names)
-    prediction = torch.from_numpy(fitted.prediction)
-    target = torch.from_numpy(fitted.target)
-    found = intervals.estimates(setting.name, names, prediction, target)
-    return [_without_interval(e) if fitted.per_step else e for e in found], {}
-
-
-def _without_interval(estimate: protocol.Estimate) -> protocol.Estimate:
-    """The steps of a row hang together: an interval as if they did not would be too narrow."""
-    return estimate.model_copy(update={"low": None, "high": None, "method": "none"})
+    found = intervals.estimates(
+        setting.name,
+        names,
+        torch.from_numpy(fitted.prediction),
+        torch.from_numpy(fitted.target),
+        group=held_out.group if fitted.rows is None else fitted.rows,
+        ordered=held_out.schema.ordered,
+        weight=held_out.weight if fitted.rows is None else None,
+    )
+    return found, {}
 
 
 def _fit(
@@ -91,8 +104,7 @@ def _fit(
         if networks.generator is not None:
             nothing = np.empty((0, 0)), np.empty(0)
             return Refitted(named, part, *nothing, generator=networks.generator)
-        said = _steps(table, networks.prediction)
-        return Refitted(named, part, *said, per_step=table.per_step)
+        return Refitted(named, part, *_steps(table, networks.prediction))
     fitted = model.fit(settings, part.train_inputs, part.train_target, data.outputs)
     empty = np.empty((0, data.outputs))
     prediction = fitted.predict(part.valid_inputs) if len(part.valid_inputs) else empty
@@ -108,13 +120,14 @@ def _part(data: Dataset, held_out: Dataset | None, layout: Layout) -> parts.Part
 
 def _steps(
     table: parts.Table, prediction: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[Any]]:
-    """Prediction and target, without the steps that have no class."""
+) -> tuple[NDArray[np.float64], NDArray[Any], NDArray[np.int64] | None]:
+    """Prediction, target and row, without the steps that have no class."""
     target = table.valid_target[0].cpu().numpy()
     if not table.per_step:
-        return prediction, target
+        return prediction, target, None
     labelled = target.reshape(-1) >= 0
-    return prediction[labelled], target.reshape(-1)[labelled]
+    rows = np.repeat(np.arange(len(target)), target.shape[1])
+    return prediction[labelled], target.reshape(-1)[labelled], rows[labelled]
 
 
 def _named(networks: list[Arrays]) -> Arrays:
@@ -182,6 +195,8 @@ def _tell(
     values = winner.values
     if scored:
         by_metric = {each.metric: each.value for each in found if each.name == WINNER}
+        told = zip(optimised, winner.values, strict=True)
+        by_metric |= {name: value for name, value in told if catalog.METRICS[name].cost}
         if any(name not in by_metric for name in optimised):
             raise ArithmeticError("the refitted winner's held-out score is not a finite number")
         values = [by_metric[name] for name in optimised]

@@ -23,7 +23,7 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class Trainer:
-    """A running `python -m workers.child`, leader of a process group of its own.
+    """A running `python -P -m workers.child`, leader of a process group of its own.
 
     `heard` gets each message from a thread of its own, and None when the process has ended.
     Must be made by a thread that lives on: the child dies with the thread that made it.
@@ -33,10 +33,13 @@ class Trainer:
         threads = str(options.threads)
         arguments = ["--device", options.device, "--threads", threads]
         arguments += ["--precision", options.precision, "--objective", options.objective]
+        if options.function is not None:
+            arguments += ["--function", options.function]
         environment = {k: v for k, v in os.environ.items() if k not in _SECRETS}
         # A new session, too: Ctrl-C in a terminal is for the agent alone.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "workers.child", *arguments],
+            # -P: no file of the current folder is taken for a module of ours.
+            [sys.executable, "-P", "-m", "workers.child", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment | dict.fromkeys(_THREADS, threads),

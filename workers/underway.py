@@ -15,7 +15,9 @@ TIME_LIMIT = 3600.0  # per attempt, where the objective names none
 def time_limit(lease: protocol.TrialLease) -> float:
     """Seconds that an attempt may take."""
     objective = lease.objective
-    return objective.time_limit if isinstance(objective, protocol.TrainObjective) else TIME_LIMIT
+    if isinstance(objective, protocol.ExternalObjective):
+        return TIME_LIMIT
+    return objective.time_limit
 
 
 @dataclass

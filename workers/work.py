@@ -44,8 +44,9 @@ class Channel(Protocol):
 class Work:
     """A pack: leases of one study to evaluate together.
 
-    `data` is the search part of the data, `holdout` the rows held out (a final lease alone has
-    them); both are safetensors files, see `protocol.DatasetSchema`. `device` is `cpu`, `cuda` or
+    `data` is the search part of the data (None where the study names no data set), `holdout` the
+    rows held out (a final lease alone has them); both are safetensors files, see
+    `protocol.DatasetSchema`. `device` is `cpu`, `cuda` or
     `cuda:N`, `threads` how many CPU threads to use. `checkpoints` holds, for each lease with a
     `resume_step` above 0, the file with the state after that step, those of `Channel.more` too.
     `predictions` are the files that a final lease names, by hash. At most `lanes` networks are to
@@ -54,7 +55,7 @@ class Work:
     """
 
     leases: list[protocol.TrialLease]
-    data: Path
+    data: Path | None
     holdout: Path | None
     device: str
     threads: int

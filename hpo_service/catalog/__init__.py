@@ -15,7 +15,7 @@ from hpo_service.catalog.cnn import CNN
 from hpo_service.catalog.family import Family, Hyperparameters, NetworkHyperparameters
 from hpo_service.catalog.gan import GAN
 from hpo_service.catalog.logistic_regression import LOGISTIC_REGRESSION
-from hpo_service.catalog.metrics import METRICS, Metric
+from hpo_service.catalog.metrics import METRICS, TIE_BREAKER, Metric
 from hpo_service.catalog.mlp import MLP
 from hpo_service.catalog.perceptron import PERCEPTRON
 from hpo_service.catalog.ridge import RIDGE
@@ -24,6 +24,7 @@ from hpo_service.catalog.rnn import RNN
 __all__ = [
     "FAMILIES",
     "METRICS",
+    "TIE_BREAKER",
     "Family",
     "Hyperparameters",
     "Metric",
@@ -80,6 +81,16 @@ def check_space(family: Family, space: Mapping[str, protocol.Distribution]) -> N
     """
     fields = [wrong for name, found in space.items() for wrong in _wrong_ends(family, name, found)]
     fields += _overlaps(space)
+    if fields:
+        raise errors.InvalidRequest(_sentence(fields), fields=tuple(fields))
+
+
+def check_labels(space: Mapping[str, protocol.Distribution]) -> None:
+    """Ranges of one name, told apart by labels, are never active together.
+
+    Raises `InvalidRequest` with fields such as `search_space.learning_rate@sgd`.
+    """
+    fields = _overlaps(space)
     if fields:
         raise errors.InvalidRequest(_sentence(fields), fields=tuple(fields))
 

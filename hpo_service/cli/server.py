@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hpo_service import errors
+from hpo_service import errors, protocol
 from hpo_service.cli.frame import DEFAULT_URL, Token, Url
 from hpo_service.settings import Settings
 
@@ -44,6 +44,24 @@ def _device(text: str) -> str:
 
 Device = Annotated[
     str, typer.Option(parser=_device, metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")
+]
+
+
+def _function(text: str) -> str:
+    try:
+        protocol.named_function(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    return text
+
+
+Objective = Annotated[
+    str | None,
+    typer.Option(
+        parser=_function,
+        metavar="MODULE:FUNCTION",
+        help="Run this function of your own, for studies that name it, and nothing else.",
+    ),
 ]
 Threads = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Threads of a training process.")
@@ -101,6 +119,7 @@ def worker(
     threads: Threads = None,
     pack: Pack = 1,
     refill: Refill = True,
+    objective: Objective = None,
     once: Annotated[bool, typer.Option("--once", help="End when there is nothing to do.")] = False,
     cache_dir: Annotated[Path | None, typer.Option(help="Folder of data and spool.")] = None,
     name: Annotated[str | None, typer.Option(help="Name shown by the service.")] = None,
@@ -113,7 +132,7 @@ def worker(
     """
     options: dict[str, str | int | Path | None] = {
         "study": study,
-        **training(device, threads, pack, refill),
+        **training(device, threads, pack, refill, objective),
         "once": once,
         "cache-dir": cache_dir,
         "name": name,
@@ -124,15 +143,28 @@ def worker(
 
 
 def training(
-    device: str, threads: int | None, pack: int, refill: bool
+    device: str, threads: int | None, pack: int, refill: bool, objective: str | None = None
 ) -> dict[str, str | int | None]:
-    """The options of a worker that say how it trains."""
-    return {"device": device, "threads": threads, "pack": pack, "no-refill": not refill}
+    """The options of a worker that say what it runs and how."""
+    if objective is not None and pack > 1:
+        raise typer.BadParameter(
+            "trials of your own function run one by one: start more workers", param_hint="--pack"
+        )
+    return {
+        "device": device,
+        "threads": threads,
+        "pack": pack,
+        "no-refill": not refill,
+        "objective": objective,
+    }
 
 
 def command(module: str, *words: str, **options: str | int | Path | None) -> list[str]:
-    """`python -m module words --option value`; None and False leave an option out."""
-    line = [sys.executable, "-m", module, *words]
+    """`python -P -m module words --option value`; None and False leave an option out.
+
+    -P: a file of the current folder that has the name of one of our modules is not taken for it.
+    """
+    line = [sys.executable, "-P", "-m", module, *words]
     for option, value in options.items():
         if value is True:
             line.append(f"--{option}")

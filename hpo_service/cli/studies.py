@@ -76,6 +76,9 @@ def create(
     with connect(url, token) as client:
         study = client.create_study(checked(spec))
         console().print(f"Created study {study.name} (id {study.id}).", markup=False)
+        if study.spec and isinstance(study.spec.objective, protocol.CustomObjective):
+            started = protocol.worker_command(study.spec.objective.name)
+            console().print(f"Its trials wait for workers: {started}", markup=False)
         if watch:
             follow(client, [study.name])
 

@@ -40,13 +40,14 @@ def up(
     threads: server.Threads = None,
     pack: server.Pack = 1,
     refill: server.Refill = True,
+    objective: server.Objective = None,
 ) -> None:
     """Run a server and workers in one command.
 
     A worker that ends is started again. Ctrl-C ends all of them.
     """
     settings = server.settings(host=host, port=port, data_dir=data_dir, database_url=database_url)
-    options = server.command("workers", **server.training(device, threads, pack, refill))
+    options = server.command("workers", **server.training(device, threads, pack, refill, objective))
     with stop_signals() as stop, Team(settings, options, workers, stop, typer.echo) as team:
         team.start()
         typer.echo(f"Serving on {team.url} with {workers} workers; Ctrl-C ends all.")

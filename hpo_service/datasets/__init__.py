@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from hpo_service import errors, protocol, tables
 from hpo_service.artifacts import Blobs
 from hpo_service.database import WriteSession
-from hpo_service.datasets import split
+from hpo_service.datasets import split, validating
 from hpo_service.datasets.builtin import DATASETS
 from hpo_service.datasets.ingest import ingest
 from hpo_service.datasets.table import Table
@@ -35,8 +35,8 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a study needs: the whole table's schema, how it is validated (nothing left open), and
-    the blobs of its two parts.
+    """What a study needs: the whole table's schema, how it is validated (nothing left open), the
+    blobs of its two parts, and the least number to predict, None where classes are.
     """
 
     schema: protocol.DatasetSchema
@@ -44,6 +44,7 @@ class Prepared:
     search_sha256: str
     holdout_sha256: str | None
     search_rows: int
+    least_target: float | None
 
 
 def listing(session: Session) -> list[protocol.Dataset]:
@@ -110,24 +111,26 @@ def prepare(
     """Split a data set for a study and store its parts as blobs, rows in stored order.
 
     The held-out rows depend on the content and on `holdout` (a share, 0 to 0.5) alone, so that
-    every study of the data set holds out the same. Raises `InvalidRequest` for an unknown name,
+    every study of the data set holds out the same; with 0 all rows are searched on, those of an
+    official test part too. Raises `InvalidRequest` for an unknown name,
     a package that is not installed, a validation that does not fit the data, a share that holds
     out too little, or more folds than the search part allows.
     """
     import numpy as np
 
     table = _load(session, blobs, name)
-    validation = split.settled(table.schema, validation)
+    validation = validating.settled(table.schema, validation)
     held = split.held_out(table, holdout)
     split.check_held_out(table, holdout, held)
     search = table.take(np.setdiff1d(np.arange(table.schema.rows), held)) if len(held) else table
-    split.check_folds(search, validation)
+    validating.check_folds(search, validation)
     return Prepared(
         schema=table.schema,
         validation=validation,
         search_sha256=store(blobs, search),
         holdout_sha256=store(blobs, table.take(held)) if len(held) else None,
         search_rows=search.schema.rows,
+        least_target=None if table.schema.classes else float(table.target.min()),
     )
 
 

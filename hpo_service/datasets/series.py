@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,11 +24,11 @@ def classified(name: str, target: str) -> Table:
     """An archive's data set that aeon carries: the official training rows, then the test rows."""
     import numpy as np
 
-    found = [
-        each
+    train, test = (
+        read_ts(packaged.file("aeon", f"aeon/datasets/data/{name}/{name}_{part}.ts"))
         for part in ("TRAIN", "TEST")
-        for each in read_ts(packaged.file("aeon", f"aeon/datasets/data/{name}/{name}_{part}.ts"))
-    ]
+    )
+    found = train + test
     classes = sorted({label for _, label in found})
     rows = [series for series, _ in found]
     steps, channels = max(map(len, rows)), rows[0].shape[1]
@@ -35,7 +36,11 @@ def classified(name: str, target: str) -> Table:
     for at, series in enumerate(rows):
         values[at, : len(series)] = series
     codes = np.array([classes.index(label) for _, label in found])
-    return _table(values, codes, target, classes)
+    table = _table(values, codes, target, classes)
+    schema = table.schema.model_copy(update={"tested": True})
+    return replace(
+        table, schema=schema, test=np.repeat([0, 1], [len(train), len(test)]).astype(np.uint8)
+    )
 
 
 def read_ts(path: Path) -> list[tuple[Floats, str]]:

@@ -1,11 +1,12 @@
-"""Which rows are held out of the search, and whether the rest can be cross-validated."""
+"""Which rows are held out of the search."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hpo_service import errors, protocol
+from hpo_service import errors
 from hpo_service.datasets.table import Table
+from hpo_service.datasets.validating import has_strata
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,63 +16,80 @@ if TYPE_CHECKING:
 
 # With fewer distinct rows than this share, equal rows are what coarse data looks like, no copies.
 COARSE = 0.1
-VALIDATION = "objective.validation"
-FOLDS = f"{VALIDATION}.folds"
-
-
-def settled(schema: protocol.DatasetSchema, validation: protocol.Validation) -> protocol.Validation:
-    """With the method filled in; raises `InvalidRequest` where the data rules it out."""
-    method: protocol.ValidationMethod = "time_series" if schema.ordered else "k_fold"
-    if validation.method not in (None, method):
-        reason = (
-            "the rows stand in the order of time, and folds drawn at random would train on the "
-            "future of what they score"
-            if schema.ordered
-            else "the rows stand in no order of time"
-        )
-        raise errors.invalid(f"{VALIDATION}.method", f"{reason}: take {method}, or leave it out")
-    if schema.ordered and validation.repeats > 1:
-        raise errors.invalid(
-            f"{VALIDATION}.repeats", "time_series draws nothing, so a repeat would be the same: 1"
-        )
-    if validation.stratify and (schema.ordered or not has_strata(schema)):
-        raise errors.invalid(
-            f"{VALIDATION}.stratify",
-            "only k_fold of one class per row can be stratified: leave it out",
-        )
-    return validation.model_copy(update={"method": method})
-
-
-def has_strata(schema: protocol.DatasetSchema) -> bool:
-    """Whether each row has one class."""
-    return schema.task == "classification" and not schema.per_step
 
 
 def held_out(table: Table, share: float) -> Rows:
     """The rows to hold out, as sorted indices; none for a share of 0.
 
-    The table's content and the share alone decide. In the order of time they are the last ones.
-    Else each class gives up its share of rows, one
-    row of it always stays, and exact copies of a row go to the same side. Own code rather than
-    scikit-learn's: theirs knows no such groups, and may draw otherwise in its next release.
+    The table's content and the share alone decide. Where there is an official test part, it is
+    that part, whatever the share. In the order of time it is the last rows. Of groups whole ones,
+    as many as fit. Else each class gives up its share of rows, one row of it always stays. Exact
+    copies of a row go to the same side. Own code rather than scikit-learn's: theirs knows no
+    copies, and may draw otherwise in its next release.
     """
     import numpy as np
 
+    rows = table.schema.rows
+    if share == 0:
+        return np.empty(0, np.int64)
+    if table.test is not None:
+        return np.flatnonzero(table.test)
     if table.schema.ordered:
-        rows = table.schema.rows
         return np.arange(rows - round(rows * share), rows)
     # A bit generator's stream is part of NumPy's promise of compatibility, shuffles are not.
     stream = np.random.PCG64(np.random.SeedSequence(int(table.sha256, 16)))
-    groups = equal_rows(table)
-    if groups.max() + 1 < COARSE * table.schema.rows:
-        groups = np.arange(table.schema.rows)
-    order = stream.random_raw(table.schema.rows)
+    copies = equal_rows(table)
+    if copies.max() + 1 < COARSE * rows:
+        copies = np.arange(rows)
+    order = stream.random_raw(rows)
     strata = _strata(table)
+    if table.group is not None:
+        return _whole_groups(_connected(table.group, copies), strata, round(rows * share), order)
     chosen = [
-        _draw(np.flatnonzero(strata == stratum), quota, groups, order)
+        _draw(np.flatnonzero(strata == stratum), quota, copies, order)
         for stratum, quota in enumerate(_quotas(np.bincount(strata), share))
     ]
     return np.sort(np.concatenate(chosen))
+
+
+def _connected(group: Rows, copies: Rows) -> Rows:
+    """A number per row from 0, the same for rows of one group and for rows with a copy there."""
+    import numpy as np
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    groups = np.unique(group, return_inverse=True)[1]
+    count = int(groups.max()) + 1
+    size = count + int(copies.max()) + 1
+    edges = coo_array((np.ones(len(groups), np.int8), (groups, count + copies)), (size, size))
+    found = connected_components(edges, directed=False)[1][:count][groups]
+    return np.unique(found, return_inverse=True)[1].astype(np.int64)
+
+
+def _whole_groups(groups: Rows, strata: Rows, quota: int, order: NDArray[np.uint64]) -> Rows:
+    """Up to `quota` rows: whole groups in random order, as long as they fit.
+
+    Groups of the same most frequent class stand spread over that order, so that what is taken has
+    about the classes of the whole.
+    """
+    import numpy as np
+
+    first = np.unique(groups, return_index=True)[1]
+    sizes = np.bincount(groups)
+    counts = np.zeros((len(sizes), int(strata.max()) + 1), np.int64)
+    np.add.at(counts, (groups, strata), 1)
+    main = counts.argmax(1)
+    place = np.empty(len(sizes))
+    for stratum in np.unique(main):
+        members = np.flatnonzero(main == stratum)
+        drawn = members[np.argsort(order[first[members]], kind="stable")]
+        place[drawn] = (np.arange(len(drawn)) + 0.5) / len(drawn)
+    taken = np.zeros(len(sizes), bool)
+    for group in np.lexsort((order[first], place)):
+        if sizes[group] <= quota:
+            taken[group] = True
+            quota -= int(sizes[group])
+    return np.flatnonzero(taken[groups])
 
 
 def equal_rows(table: Table) -> Rows:
@@ -130,42 +148,17 @@ def _draw(members: Rows, quota: int, groups: Rows, order: NDArray[np.uint64]) ->
 def check_held_out(table: Table, share: float, rows: Rows) -> None:
     """Refuse a held-out part that is too small to score on, by its rows."""
     needed = max(2, len(table.schema.classes)) if has_strata(table.schema) else 2
-    if share > 0 and len(rows) < needed:
-        raise errors.invalid(
-            "objective.holdout",
-            f"{share:g} of {table.schema.rows:,} rows holds out {len(rows)}, too few to score "
-            f"(at least {needed}): take a larger share, or 0 to hold out none",
+    if share == 0 or len(rows) >= needed:
+        return
+    if table.test is not None:
+        message = (
+            f"the official test part has {len(rows)} rows, too few to score (at least {needed}): "
+            "take 0 to search on all rows"
         )
-
-
-def check_folds(search: Table, validation: protocol.Validation) -> None:
-    """Refuse more folds than the search part allows; raises `InvalidRequest`."""
-    schema = search.schema
-    if has_strata(schema) and not schema.ordered and validation.stratify is not False:
-        _check_classes(search, validation.folds)
-    # The first fold in time trains on rows before it, which no fold scores.
-    pieces = validation.folds + schema.ordered
-    # R2 of a single row is not defined, so each fold of a regression needs two.
-    needed = pieces if schema.task == "classification" else 2 * pieces
-    if search.schema.rows < needed:
-        raise errors.invalid(
-            FOLDS,
-            f"{validation.folds} folds need at least {needed} rows, but the search part has "
-            f"{search.schema.rows}: take fewer folds",
+    else:
+        whole = " in whole groups" if table.group is not None else ""
+        message = (
+            f"{share:g} of {table.schema.rows:,} rows{whole} holds out {len(rows)}, too few to "
+            f"score (at least {needed}): take a larger share, or 0 to hold out none"
         )
-
-
-def _check_classes(search: Table, folds: int) -> None:
-    import numpy as np
-
-    sizes = np.bincount(search.target, minlength=len(search.schema.classes))
-    rarest = int(sizes.argmin())
-    size = int(sizes[rarest])
-    if size < folds:
-        fewer = f"take at most {size} folds" if size > 1 else "remove its rows from the data"
-        raise errors.invalid(
-            FOLDS,
-            f"{folds} stratified folds need {folds} rows of each class, but class "
-            f"{search.schema.classes[rarest]!r} has {size} in the search part: {fewer}, "
-            'or set "stratify": false',
-        )
+    raise errors.invalid("objective.holdout", message)

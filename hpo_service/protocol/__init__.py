@@ -52,6 +52,8 @@ from hpo_service.protocol.data import (
     Symbols,
     Upload,
 )
+from hpo_service.protocol.functions import PREFIX as FUNCTION_PREFIX
+from hpo_service.protocol.functions import named_function, worker_command
 from hpo_service.protocol.leases import (
     Beat,
     Decision,
@@ -67,6 +69,7 @@ from hpo_service.protocol.leases import (
     Tell,
     Told,
     TrialLease,
+    Verdict,
     Worker,
 )
 from hpo_service.protocol.model import ModelCard
@@ -76,6 +79,7 @@ from hpo_service.protocol.study import (
     Best,
     Budget,
     Counts,
+    CustomObjective,
     ExternalObjective,
     Objective,
     Page,
@@ -86,11 +90,13 @@ from hpo_service.protocol.study import (
     StudySpec,
     TrainObjective,
     Validation,
+    ability,
 )
 from hpo_service.protocol.trials import Curve, ManualTrial, Point, Trial, TrialError, Trials
 
 __all__ = [
     "CHECKPOINT",
+    "FUNCTION_PREFIX",
     "MAX_GRID_POINTS",
     "MAX_INT",
     "MAX_LEASES",
@@ -109,6 +115,7 @@ __all__ = [
     "ColumnName",
     "Counts",
     "Curve",
+    "CustomObjective",
     "DataKind",
     "Dataset",
     "DatasetSchema",
@@ -176,6 +183,10 @@ __all__ = [
     "Upload",
     "Validation",
     "ValidationMethod",
+    "Verdict",
     "Worker",
     "WorkerName",
+    "ability",
+    "named_function",
+    "worker_command",
 ]

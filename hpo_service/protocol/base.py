@@ -20,7 +20,7 @@ Task = Literal["classification", "regression"]
 # A data set never asks for generation: its target is left aside.
 StudyTask = Literal["classification", "regression", "generation"]
 DataKind = Literal["table", "image", "sequence", "symbols"]
-ValidationMethod = Literal["k_fold", "time_series"]
+ValidationMethod = Literal["k_fold", "time_series", "hold_out", "leave_one_out"]
 Action = Literal["continue", "prune", "stop", "lost"]
 Fate = Literal["held", "stop", "lost"]
 

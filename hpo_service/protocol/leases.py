@@ -35,7 +35,15 @@ class LeaseRequest(Model):
     worker: WorkerName
     lease_ids: Annotated[list[LeaseId], Field(min_length=1, max_length=MAX_LEASES)]
     study: Annotated[Name | Int63 | None, Field(description="Name or id; unset: any.")] = None
-    objectives: Annotated[list[Key], Field(min_length=1, max_length=20)] = ["train"]
+    objectives: Annotated[
+        list[Key],
+        Field(
+            min_length=1,
+            max_length=20,
+            description="What the caller can run: `train`, `external`, `custom:` and the name of "
+            "a function.",
+        ),
+    ] = ["train"]
 
     @field_validator("lease_ids")
     @classmethod
@@ -46,7 +54,8 @@ class LeaseRequest(Model):
 
 
 class ModelSetting(Model):
-    """A model to refit and score: family, params, epochs e*, randomness, cross-validated values.
+    """A model to refit and score: family, params, epochs e*, randomness, cross-validated values;
+    the winner has the `number` of its trial.
 
     `notes` are those of the attempt that found it, such as when its learning rate dropped.
     """
@@ -56,6 +65,7 @@ class ModelSetting(Model):
     params: dict[str, FixedValue]
     epochs: int | None
     seed: int
+    number: int | None = None
     values: list[float]
     notes: dict[str, JsonValue] = {}
 
@@ -71,13 +81,14 @@ class OutOfFold(Model):
     number: int | None
     model: str | None
     values: list[float]
+    folds: Annotated[list[list[float | None]], Field(description="At the epoch that scores.")]
     sha256: Sha256
 
 
 class TrialLease(Model):
     """All a worker needs to run one attempt of one trial.
 
-    `model` is the family to run (none in an external study), `params` all of its fixed and
+    `model` is the family to run (of a train study), `params` all of its fixed and
     proposed parameters. `seed` is the trial's own randomness, the same in every attempt;
     `study_seed` shuffles the folds. With an `epoch` the training ends after that one, on the
     schedule of all, and it is the one that scores. With a `resume_step` above 0 the artifact
@@ -144,9 +155,12 @@ class Decisions(Model):
 
 
 class Estimate(Model):
-    """A score on rows that were never searched on, with its interval."""
+    """A score with its interval: on rows that were never searched on (`held_out`), or of the
+    search's choice with the luck of choosing taken out (`bootstrap_cv`: Tsamardinos et al. 2018).
+    """
 
     name: Annotated[ShortText, Field(description="`winner`, or the baseline's family.")]
+    kind: Literal["held_out", "bootstrap_cv"] = "held_out"
     metric: Key
     value: Finite
     low: Finite | None
@@ -154,6 +168,26 @@ class Estimate(Model):
     level: Annotated[float, Field(gt=0, lt=1)] = 0.95
     method: Annotated[ShortText, Field(description="How the interval was made.")]
     rows: Annotated[int, Field(ge=1)]
+
+
+class Verdict(Model):
+    """Whether the winner beats the best baseline, on fresh folds that both were trained on.
+
+    `difference`: the winner's score less the baseline's, positive where the winner is better, and
+    the ends of its 95 % interval; `p`: one-sided; `detectable`: the smallest true difference that
+    the test finds in four of five cases; `smallest`: the smallest difference of interest.
+    """
+
+    answer: Literal["better", "not_better", "cannot_tell"]
+    baseline: ShortText
+    metric: Key
+    difference: Finite
+    low: Finite | None
+    high: Finite | None
+    p: Finite | None
+    test: ShortText
+    detectable: Finite | None
+    smallest: Finite
 
 
 class Tell(Model):
@@ -165,6 +199,7 @@ class Tell(Model):
     epoch: Step | None = None
     error: TrialError | None = None
     estimates: Annotated[list[Estimate], Field(max_length=200)] = []
+    verdict: Verdict | None = None
     notes: Annotated[
         dict[Key, JsonValue], Field(max_length=50, description="Facts worth keeping.")
     ] = {}

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from hpo_service.protocol.base import FixedValue, Model
-from hpo_service.protocol.leases import Estimate
+from hpo_service.protocol.leases import Estimate, Verdict
 from hpo_service.protocol.trials import TrialError
 
 
@@ -46,6 +46,14 @@ class Final(Model):
         Field(description="All trials that were evaluated on fresh folds, the winner among them."),
     ] = []
     baselines: list[Scored]
+    estimate: Annotated[
+        Estimate | None,
+        Field(
+            description="What the winner is worth: its score on held-out rows; without such rows "
+            "that of the search's choice, the luck of choosing taken out."
+        ),
+    ] = None
+    verdict: Verdict | None = None
     held_out_uses: Annotated[
         int,
         Field(description="Studies that these very held-out rows have scored, this one included."),

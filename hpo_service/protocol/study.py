@@ -18,27 +18,38 @@ from hpo_service.protocol.base import (
     StudyState,
     ValidationMethod,
 )
+from hpo_service.protocol.functions import PREFIX, FunctionName
 from hpo_service.protocol.space import SearchSpace
 
 
 class Validation(Model):
     """How a setting is scored inside the search part of the data.
 
-    `k_fold`: scikit-learn's `KFold` or `StratifiedKFold` with `shuffle=True` and
-    `random_state = study seed + repeat`, over the rows in stored order. `time_series`, for rows
-    that stand in the order of time: scikit-learn's `TimeSeriesSplit`, each fold scored on rows
-    later than all it was trained on.
+    All draws are scikit-learn's, with `random_state = study seed + repeat`, over the rows in
+    stored order; where the rows have groups, a group is never on both sides.
+
+    `k_fold`: `KFold` or `StratifiedKFold` with `shuffle=True`; with groups `GroupKFold` or
+    `StratifiedGroupKFold`. `hold_out`: one split a repeat, `ShuffleSplit` or
+    `StratifiedShuffleSplit`, that scores on `share` of the rows; with groups `GroupShuffleSplit`,
+    on `share` of the groups. `leave_one_out`: each row is scored once, by what was trained on all
+    others; with groups each group. `time_series`, for rows that stand in the order of time:
+    `TimeSeriesSplit`, each fold scored on rows later than all it was trained on.
     """
 
     method: Annotated[
         ValidationMethod | None,
         Field(description="Unset: time_series for data in the order of time, else k_fold."),
     ] = None
-    folds: Annotated[int, Field(ge=2, le=100)] = 5
+    folds: Annotated[
+        int, Field(ge=2, le=100, description="Of k_fold and time_series; others leave it aside.")
+    ] = 5
     repeats: Annotated[int, Field(ge=1, le=20)] = 1
+    share: Annotated[
+        float, Field(ge=0.01, le=0.9, description="Of hold_out: the share of rows that score.")
+    ] = 0.2
     stratify: Annotated[
         bool | None,
-        Field(description="Unset: for k_fold of one class per row, not for anything else."),
+        Field(description="Unset: where one class per row is drawn by k_fold or hold_out."),
     ] = None
 
 
@@ -71,7 +82,40 @@ class ExternalObjective(Model):
     directions: Annotated[list[Direction], Field(min_length=1, max_length=4)] = ["minimize"]
 
 
-Objective = Annotated[TrainObjective | ExternalObjective, Field(discriminator="kind")]
+class CustomObjective(Model):
+    """A user's own Python function, which workers started with `--objective` have and run.
+
+    With a `dataset` it is given the search part of the data and the folds of `validation`.
+    """
+
+    kind: Literal["custom"]
+    name: FunctionName
+    directions: Annotated[
+        list[Direction], Field(min_length=1, max_length=4, description="Of each value it returns.")
+    ]
+    params: Annotated[dict[Key, FixedValue], Field(max_length=200)] = {}
+    dataset: Annotated[
+        Name | None, Field(description="Unset: the function brings its own data, or needs none.")
+    ] = None
+    validation: Validation = Validation()
+    holdout: Annotated[
+        float, Field(ge=0, le=0.5, description="Share of the rows that the search never sees.")
+    ] = 0.2
+    time_limit: Annotated[
+        float, Field(gt=0, le=30 * 86400, description="Seconds one attempt may take.")
+    ] = 3600.0
+
+
+Objective = Annotated[
+    TrainObjective | ExternalObjective | CustomObjective, Field(discriminator="kind")
+]
+
+
+def ability(objective: Objective) -> str:
+    """What a caller has to name in `LeaseRequest.objectives` to be handed its trials."""
+    if isinstance(objective, CustomObjective):
+        return PREFIX + objective.name
+    return objective.kind
 
 
 class Plugin(BaseModel):
@@ -113,7 +157,7 @@ class StudySpec(Model):
             max_length=100,
             description="Settings to try first; what one leaves open is sampled. Unset: the "
             "family's default, so that the result says what tuning gained. A grid tries what is "
-            "on it alone, and an external study has no default.",
+            "on it alone, and only a family has a default.",
         ),
     ] = None
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0

@@ -22,6 +22,13 @@ LEASE = {
             "objectives": ["external"],
         }
     },
+    "a worker with a function of its own": {
+        "value": {
+            "worker": "laptop-7f3a",
+            "lease_ids": [LEASE_ID],
+            "objectives": ["custom:my_study:objective"],
+        }
+    },
 }
 REPORT = {
     "an epoch": {
@@ -59,7 +66,9 @@ def lease_trials(
     study_id = None
     if request.study is not None:
         with service.database.read() as session:
-            study_id = studies.get(session, str(request.study)).id
+            row = studies.get(session, str(request.study))
+            leases.require_able(row, request.objectives)
+            study_id = row.id
     elif "external" in request.objectives:
         raise errors.invalid("study", "name the study: external trials are not handed to just any")
     return dispatch.lease(service, request, study_id, token)

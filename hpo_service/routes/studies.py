@@ -44,7 +44,23 @@ SPECS = {
             "budget": {"trials": 30},
         }
     },
-    "a function of your own": {
+    "a Python function that workers have": {
+        "value": {
+            "name": "my-study",
+            "objective": {
+                "kind": "custom",
+                "name": "my_study:objective",
+                "directions": ["maximize"],
+                "dataset": "digits",
+                "params": {"epochs": 20},
+                "validation": {"folds": 5},
+            },
+            "search_space": {"alpha": {"type": "float", "low": 1e-6, "high": 1, "log": True}},
+            "pruner": {"name": "median"},
+            "budget": {"trials": 20},
+        }
+    },
+    "anything that calls this API": {
         "value": {
             "name": "my-own-function",
             "objective": {"kind": "external", "directions": ["minimize"]},

@@ -16,6 +16,7 @@ import pytest
 from hpo_service import errors
 from hpo_service.client import Client
 
+ROOT = Path(__file__).parents[2]
 TTL = "3"  # seconds: short, so that a lost trial comes back soon
 PATIENCE = 90.0  # seconds
 
@@ -37,13 +38,16 @@ class Fleet:
             "HPO_URL": self.url,
             "HPO_CACHE_DIR": str(folder / "cache"),
             "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(ROOT),
         }
         self.log = open(folder / "fleet.log", "ab")  # noqa: SIM115 (closed in stop)
         self.processes: list[subprocess.Popen[bytes]] = []
 
-    def start(self, *command: str) -> subprocess.Popen[bytes]:
+    def start(self, *command: str, folder: Path = ROOT) -> subprocess.Popen[bytes]:
+        """`python -m command` in a folder."""
         process = subprocess.Popen(
             [sys.executable, "-m", *command],
+            cwd=folder,
             env=self.environment,
             stdout=self.log,
             stderr=self.log,

@@ -144,7 +144,7 @@ def test_training_that_was_stopped_ends_as_if_it_had_not_been(fleet: Fleet) -> N
 
 
 def hasty(fleet: Fleet) -> subprocess.Popen[bytes]:
-    return fleet.start("tests.hasty_worker", "--objective", "tests.objectives:in_step", "--once")
+    return fleet.start("tests.hasty_worker", "--run", "tests.objectives:in_step", "--once")
 
 
 def kept(fleet: Fleet) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import Any, get_args
 
@@ -23,6 +22,7 @@ from workers import generation, metrics, objective
 from workers.models import MODELS, NetworkModel
 from workers.models.activations import ACTIVATIONS
 from workers.models.initializations import INITIALIZATIONS
+from workers.training import costs
 from workers.training.lanes import Lanes
 from workers.training.optimizers import OPTIMIZERS
 from workers.training.schedules import SCHEDULES
@@ -54,7 +54,7 @@ def known(family: catalog.Family, params: dict[str, Any]) -> dict[str, Any]:
 
 def test_declarations_and_code_have_the_same_names() -> None:
     assert list(MODELS) == list(catalog.FAMILIES)
-    assert [*metrics.METRICS, *generation.MEASURES] == list(catalog.METRICS)
+    assert [*metrics.METRICS, *generation.MEASURES, *costs.COSTS] == list(catalog.METRICS)
     assert tuple(OPTIMIZERS) == get_args(optimizers.Optimizer)
     assert tuple(SCHEDULES) == get_args(schedules.Schedule)
     assert tuple(ACTIVATIONS) == get_args(activations.Activation)
@@ -231,45 +231,81 @@ def test_a_trial_goes_on_from_its_checkpoint_as_if_nothing_had_happened(
     assert second.artifacts == whole.artifacts
 
 
-@pytest.mark.parametrize("name", metrics.METRICS)
-def test_a_metric_agrees_with_scikit_learn(name: str) -> None:
-    rng = np.random.default_rng(0)
-    declared = catalog.METRICS[name]
-    for lane_rows, constant in itertools.product(([7, 12, 30],), (False, True)):
-        if "classification" in declared.tasks:
-            prediction = softmax(3 * rng.standard_normal((3, 30, 4)), axis=2)
-            # Class 3 never occurs, and in the constant case only one class does.
-            target = np.zeros((3, 30), dtype=int) if constant else rng.integers(0, 3, (3, 30))
-        else:
-            prediction = rng.standard_normal((3, 30, 2))
-            target = np.ones((3, 30, 2)) if constant else rng.standard_normal((3, 30, 2))
-        mask = np.arange(30) < np.array(lane_rows)[:, None]
-        tensors = [torch.from_numpy(each) for each in (prediction, target, mask.astype(float))]
-        found = metrics.measure([name], *tensors)[name]
-        wanted = [
-            _reference(name, target[lane, :rows], prediction[lane, :rows])
-            for lane, rows in enumerate(lane_rows)
-        ]
-        np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-9)
-
-
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true:UserWarning")
 @pytest.mark.filterwarnings("ignore:A single label was found:UserWarning")
-def _reference(name: str, target: Any, prediction: Any) -> float:
-    classes = prediction.argmax(-1)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
+@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
+@pytest.mark.parametrize("case", ["several", "two", "constant"])
+@pytest.mark.parametrize("name", metrics.METRICS)
+def test_a_metric_agrees_with_scikit_learn(name: str, case: str, weighted: bool) -> None:
+    rng = np.random.default_rng(0)
+    lane_rows = [7, 12, 30]
+    if "classification" in catalog.METRICS[name].tasks:
+        # Of four classes the last never occurs, and in the constant case only the first does.
+        classes = 2 if case == "two" else 4
+        # In tenths, so that there are ties, and probabilities of 0.
+        chances = softmax(2 * rng.standard_normal((3, 30, classes)), axis=2)
+        prediction = rng.multinomial(10, chances) / 10
+        target = rng.integers(0, min(classes, 3), (3, 30)) * (case != "constant")
+    else:
+        prediction = rng.standard_normal((3, 30, 2))
+        target = np.ones((3, 30, 2)) if case == "constant" else rng.gamma(1.0, size=(3, 30, 2))
+        target[:, :3] = prediction[:, :3] ** 2
+    real = np.arange(30) < np.array(lane_rows)[:, None]
+    weight = real * (rng.integers(1, 9, (3, 30)) / 4 if weighted else 1.0)
+    tensors = [torch.from_numpy(each) for each in (prediction, target, weight)]
+    found = metrics.measure([name], *tensors)[name]
+    wanted = [
+        _reference(name, target[lane, :rows], prediction[lane, :rows], weight[lane, :rows])
+        for lane, rows in enumerate(lane_rows)
+    ]
+    np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-9)
+
+
+def _reference(name: str, target: Any, prediction: Any, weight: Any) -> float:
+    classes, columns = prediction.argmax(-1), np.arange(prediction.shape[1])
+    count: dict[str, Any] = {"sample_weight": weight}
     functions = {
-        "accuracy": lambda: reference.accuracy_score(target, classes),
+        "accuracy": lambda: reference.accuracy_score(target, classes, **count),
         "balanced_accuracy": lambda: reference.recall_score(
-            target, classes, labels=np.unique(target), average="macro"
+            target, classes, labels=np.unique(target), average="macro", **count
         ),
-        "f1_macro": lambda: reference.f1_score(target, classes, average="macro"),
-        "log_loss": lambda: reference.log_loss(target, prediction, labels=np.arange(4)),
+        "f1_macro": lambda: reference.f1_score(target, classes, average="macro", **count),
+        "f1_weighted": lambda: reference.f1_score(target, classes, average="weighted", **count),
+        "roc_auc": lambda: _each_class(reference.roc_auc_score, target, prediction, weight),
+        "average_precision": lambda: _each_class(
+            reference.average_precision_score, target, prediction, weight
+        ),
+        "mcc": lambda: reference.matthews_corrcoef(target, classes, **count),
+        "log_loss": lambda: reference.log_loss(target, prediction, labels=columns, **count),
+        "brier": lambda: reference.brier_score_loss(
+            target, prediction, labels=columns, scale_by_half="auto", **count
+        ),
         "perplexity": lambda: np.exp(functions["log_loss"]()),
-        "r2": lambda: reference.r2_score(target, prediction),
-        "rmse": lambda: reference.root_mean_squared_error(target, prediction),
-        "mae": lambda: reference.mean_absolute_error(target, prediction),
+        "r2": lambda: reference.r2_score(target, prediction, **count),
+        "rmse": lambda: reference.root_mean_squared_error(target, prediction, **count),
+        "mae": lambda: reference.mean_absolute_error(target, prediction, **count),
+        "median_absolute_error": lambda: reference.median_absolute_error(
+            target, prediction, **count
+        ),
+        "mape": lambda: reference.mean_absolute_percentage_error(target, prediction, **count),
+        "poisson_deviance": lambda: np.mean(
+            [
+                reference.mean_poisson_deviance(
+                    target[:, at], prediction[:, at].clip(1e-6), **count
+                )
+                for at in range(2)
+            ]
+        ),
     }
     return float(functions[name]())
+
+
+def _each_class(score: Any, target: Any, prediction: Any, weight: Any) -> Any:
+    """Of two classes the second; else the mean over the classes that occur."""
+    own = [1] if prediction.shape[1] == 2 else np.unique(target)
+    scores = [score(target == each, prediction[:, each], sample_weight=weight) for each in own]
+    return np.mean(scores)
 
 
 TORCH: dict[str, Any] = {

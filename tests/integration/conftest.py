@@ -144,7 +144,7 @@ def start(server: FakeServer, tmp_path: Path) -> Iterator[Callable[..., subproce
     started = []
 
     def begin(*options: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "workers", "--objective", OBJECTIVE, *options]
+        command = [sys.executable, "-m", "workers", "--run", OBJECTIVE, *options]
         process = subprocess.Popen(
             command,
             env={

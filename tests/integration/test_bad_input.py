@@ -54,6 +54,16 @@ SPECS: list[tuple[dict[str, Any], str]] = [
     (changed("objective.validation", {"folds": 1}), "objective.validation.folds"),
     (changed("objective.validation", {"folds": 60}), "objective.validation.folds"),
     (changed("objective.validation", {"method": "magic"}), "objective.validation.method"),
+    (changed("objective.validation", {"method": "time_series"}), "objective.validation.method"),
+    (
+        changed("objective.validation", {"method": "hold_out", "share": 1}),
+        "objective.validation.share",
+    ),
+    (
+        changed("objective.validation", {"method": "leave_one_out", "repeats": 2}),
+        "objective.validation.repeats",
+    ),
+    (changed("objective.metrics", ["latency"]), "objective.metrics.0"),
     (changed("search_space", {}), "search_space"),
     (changed("search_space", {"no_such": FLOAT}), "search_space.no_such"),
     (changed("search_space.learning_rate.low", 1.0), "search_space.learning_rate"),

@@ -219,5 +219,50 @@ def test_a_worker_gets_its_options(
     lines: list[list[str]] = []
     monkeypatch.setattr("os.execve", lambda _program, line, _environment: lines.append(line))
     done(run("worker", "--device", "cuda:1", *words))
-    given = worker._parser().parse_args(lines[0][3:])
+    given = worker._parser().parse_args(lines[0][4:])
     assert (given.device, given.pack, given.refill) == ("cuda:1", pack, refill)
+
+
+def test_a_worker_gets_a_function_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[list[str]] = []
+    monkeypatch.setattr("os.execve", lambda _program, line, _environment: lines.append(line))
+    done(run("worker", "--objective", "boosting=my_study:objective"))
+    given = worker._parser().parse_args(lines[0][4:])
+    assert worker._objective(given) == {
+        "objective": "workers.custom:load",
+        "function": "my_study:objective",
+        "objectives": ("custom:boosting",),
+    }
+
+
+@pytest.mark.parametrize("command", ["worker", "up"])
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("--objective", "my_study.py"), "my_study.py is a file: name its module"),
+        (("--objective", "my_study"), "write MODULE:FUNCTION"),
+        (("--objective", "a:b", "--pack", "2"), "one by one: start more workers"),
+    ],
+)
+def test_what_names_no_function_of_ones_own_is_refused(
+    command: str, words: tuple[str, ...], text: str
+) -> None:
+    assert text in failed(run(command, *words), 2)
+
+
+def test_a_study_of_ones_own_function_says_which_worker_it_waits_for(hpo: Hpo) -> None:
+    objective = {"kind": "custom", "name": "my_study:objective", "directions": ["maximize"]}
+    spec = {
+        "name": "mine",
+        "objective": objective,
+        "search_space": {"x": {"type": "float", "low": 0, "high": 1}},
+        "budget": {"trials": 3},
+    }
+    created = done(hpo("study", "create", "-", stdin=json.dumps(spec)))
+    assert "wait for workers: hpo worker --objective my_study:objective" in created
+    unknown = objective | {"name": "my study"}
+    wrong = hpo("study", "create", "-", stdin=json.dumps(spec | {"objective": unknown}))
+    assert "objective.name" in failed(wrong)
+    del objective["directions"]
+    wrong = hpo("study", "create", "-", stdin=json.dumps(spec))
+    assert "objective.directions: Field required" in failed(wrong)

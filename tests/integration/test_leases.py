@@ -9,6 +9,7 @@ from typing import Any
 import optuna
 import pytest
 
+from hpo_service import errors
 from tests.integration.conftest import TTL, Api, new_id
 
 
@@ -234,3 +235,73 @@ def test_a_study_that_an_optuna_client_brought_to_its_end_ends(api: Api) -> None
     study.tell(study.ask({"x": optuna.distributions.FloatDistribution(-5, 5)}), 1.0)
     assert api.ask() == []
     assert api.get("/studies/sphere")["state"] == "finished"
+
+
+def own_function(api: Api, study: str, **objective: Any) -> None:
+    """A study of a user's own function `m:f`."""
+    given = {"kind": "custom", "name": "m:f", "directions": ["maximize"]} | objective
+    api.external(study, objective=given)
+
+
+def leased_for(api: Api, *objectives: str) -> list[Any]:
+    """What a worker that runs these gets, of whatever study."""
+    body = {"worker": "w", "lease_ids": [new_id()], "objectives": list(objectives)}
+    return list(api.post("/leases", body)["leases"])
+
+
+def test_a_function_of_ones_own_goes_to_workers_that_have_it(api: Api) -> None:
+    own_function(api, "mine", params={"depth": 3})
+    own_function(api, "theirs", name="m:other")
+    api.external("outside")
+    train = {"kind": "train", "model": "logistic_regression", "dataset": "iris", "baselines": False}
+    spec = {"name": "iris", "objective": train, "budget": {"trials": 3}}
+    api.post("/studies", spec)
+    for _ in range(2):
+        assert [each["study"] for each in leased_for(api, "train")] == ["iris"]
+        assert [each["study"] for each in leased_for(api, "custom:m:f")] == ["mine"]
+        assert [each["study"] for each in leased_for(api, "custom:m:other")] == ["theirs"]
+    for nobody in ("custom", "custom:", "m:f", "custom:m"):
+        assert leased_for(api, nobody) == []
+    # Asked for both, it serves both: the one with fewer running trials.
+    for _ in range(2):
+        leased_for(api, "train")
+    (lease,) = leased_for(api, "train", "custom:m:f")
+    assert (lease["study"], lease["data"], lease["model"]) == ("mine", None, None)
+    assert lease["params"]["depth"] == 3
+    assert lease["objective"]["name"] == "m:f"
+
+
+def test_a_study_of_ones_own_function_ends_with_its_best_trial(api: Api) -> None:
+    own_function(api, "mine", dataset="iris")
+    api.patch("/studies/mine", {"budget": {"trials": 1}})
+    (lease,) = leased_for(api, "custom:m:f")
+    assert len(lease["data"]) == 64
+    assert api.report(lease, 1, 0.25) == {"action": "continue", "step": 1}
+    api.tell(lease, 0.5)
+    study = api.get("/studies/mine")
+    assert (study["state"], study["best"][0]["values"]) == ("finished", [0.5])
+    final = api.get("/studies/mine/final")
+    assert (final["state"], final["winner"]["values"], final["baselines"]) == ("none", [0.5], [])
+
+
+def test_a_worker_that_names_a_study_it_cannot_run_is_told_what_could(api: Api) -> None:
+    own_function(api, "mine")
+    own_function(api, "labelled", name="boosting")
+    api.external("outside")
+    for study, needed in (
+        ("mine", "custom:m:f: start `hpo worker --objective m:f`"),
+        ("labelled", "custom:boosting: start `hpo worker --objective boosting=MODULE:FUNCTION`"),
+        ("outside", "external: it is for programs that call this API themselves"),
+    ):
+        body = {"worker": "w", "lease_ids": [new_id()], "study": study}
+        answer = api.http.post("/v1/leases", json=body)
+        assert answer.status_code == 422
+        (field,) = answer.json()["error"]["fields"]
+        assert field == {"field": "objectives", "message": f"study {study!r} needs {needed}"}
+
+
+def test_optuna_does_not_write_to_a_study_of_ones_own_function(api: Api) -> None:
+    own_function(api, "mine")
+    study = optuna.load_study(study_name="mine", storage=api.service.storage)
+    with pytest.raises(errors.WrongState, match="run by workers"):
+        study.ask()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer
 from fastapi.testclient import TestClient
 
-from hpo_service import client, protocol
+from hpo_service import catalog, client, protocol
 from hpo_service.app import create_app
 from hpo_service.cli.commands import app
 from hpo_service.settings import Settings
@@ -42,6 +42,14 @@ def test_the_table_of_settings_is_complete_and_true() -> None:
     ]
 
 
+def test_the_tables_of_methods_and_metrics_are_complete() -> None:
+    named = re.findall(r"^\| ([^|]*) \|.*\|$", README, re.MULTILINE)
+    metrics = [name for cell in named for name in re.findall(r"`(\w+)`", cell)]
+    assert set(catalog.METRICS) <= set(metrics)
+    methods = re.findall(r"^\| `(\w+)`: ", README, re.MULTILINE)
+    assert sorted(methods) == sorted(get_args(protocol.ValidationMethod))
+
+
 def test_the_study_for_curl_is_taken(http: TestClient) -> None:
     (shown,) = re.findall(r"curl --json '(.*?)' http://127.0.0.1:8000(\S+)", README, re.DOTALL)
     with http:
@@ -52,7 +60,7 @@ def test_the_study_for_curl_is_taken(http: TestClient) -> None:
 def test_the_python_code_runs(http: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "close", lambda: None)
     monkeypatch.setattr(client, "_connect", lambda _url: http)
-    (code,) = blocks("python")
+    (code,) = (block for block in blocks("python") if "Client(" in block)
     with http:
         exec(compile(code, "README.md", "exec"), {})
         made = protocol.Trials.model_validate_json(http.get("/v1/studies/wine/trials").content)

@@ -89,7 +89,7 @@ def test_a_trial_given_back_leaves_its_last_step_on_the_server(
     server: FakeServer, start: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:
     server.add({"epochs": 1000, "seconds": 0.1})
-    worker = start("--objective", IN_STEP)
+    worker = start("--run", IN_STEP)
     server.wait(lambda: 3 in server.points.get(0, []))
     worker.terminate()
     _, said = worker.communicate(timeout=20)
@@ -106,7 +106,7 @@ def test_what_could_not_be_given_back_is_by_the_next_worker_with_its_checkpoint(
     server: FakeServer, start: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:
     server.add({"epochs": 1000, "seconds": 0.1})
-    worker = start("--objective", IN_STEP)
+    worker = start("--run", IN_STEP)
     server.wait(lambda: 2 in server.points.get(0, []))
     server.fail("reports|artifacts|release", Drop(), times=99)
     worker.terminate()

@@ -16,6 +16,8 @@ from hpo_service.datasets import DATASETS, Table, split
 FIVE_FOLDS = protocol.Validation(folds=5)
 K_FOLD = protocol.Validation(method="k_fold")
 TIME_SERIES = protocol.Validation(method="time_series")
+HOLD_OUT = protocol.Validation(method="hold_out")
+LEAVE_ONE_OUT = protocol.Validation(method="leave_one_out")
 REPEATED = protocol.Validation(repeats=2)
 STRATIFIED = protocol.Validation(stratify=True)
 
@@ -56,6 +58,18 @@ def tagged(codes: np.ndarray, target: np.ndarray | None = None) -> Table:
     )
     target = codes % 2 if target is None else target
     return Table(schema, np.empty((len(codes), 0)), codes.astype(np.int32), target.astype(np.int64))
+
+
+def grouped(table: Table, groups: int) -> Table:
+    """Rows dealt out to the groups one by one."""
+    schema = table.schema.model_copy(update={"grouped": True})
+    return replace(table, schema=schema, group=np.arange(schema.rows) % groups)
+
+
+def with_test_part(table: Table, first: int) -> Table:
+    """The rows from `first` on are an official test part."""
+    schema = table.schema.model_copy(update={"tested": True})
+    return replace(table, schema=schema, test=(np.arange(schema.rows) >= first).astype(np.uint8))
 
 
 def _table(numeric: np.ndarray, target: np.ndarray, classes: list[str]) -> Table:
@@ -150,6 +164,33 @@ def test_copies_of_a_text_go_to_the_same_side() -> None:
     assert Table.from_bytes(table.take(held).to_bytes()).sha256 == table.take(held).sha256
 
 
+def test_groups_are_held_out_whole_with_about_the_classes_of_all() -> None:
+    # 40 groups of 5 rows, each of one class, three in four of the first.
+    table = classified([150, 50])
+    table = replace(grouped(table, 40), group=np.arange(200) // 5)
+    held = split.held_out(table, 0.2)
+    kept = np.setdiff1d(np.arange(200), held)
+    assert np.bincount(table.target[held]).tolist() == [30, 10]
+    assert table.group is not None
+    assert not set(table.group[held]) & set(table.group[kept])
+
+
+def test_copies_keep_their_groups_together() -> None:
+    # The second half repeats the first in groups of its own.
+    table = classified([30, 20], copies=2)
+    table = replace(grouped(table, 20), group=np.arange(100) // 5)
+    held = split.held_out(table, 0.2)
+    assert (len(held), set(held[:10] + 50)) == (20, set(held[10:]))
+
+
+def test_an_official_test_part_is_what_is_held_out(database: Database, blobs: Blobs) -> None:
+    add(database, blobs, "mine", with_test_part(regressed(60), 50))
+    assert split.held_out(with_test_part(regressed(60), 50), 0.4).tolist() == list(range(50, 60))
+    assert prepare(database, blobs, "mine", 0.2).search_rows == 50
+    # With nothing held out its rows are searched on like others.
+    assert prepare(database, blobs, "mine", 0.0).search_rows == 60
+
+
 # --- what a study gets ----------------------------------------------------------------------
 
 
@@ -189,6 +230,44 @@ def test_with_nothing_held_out_the_search_has_all_rows(database: Database, blobs
         (regressed(90), 0.2, STRATIFIED, "validation.stratify", "leave it out"),
         (tagged(np.eye(40, dtype=int)), 0.2, STRATIFIED, "validation.stratify", "leave it out"),
         (regressed(90), 0.2, TIME_SERIES, "validation.method", "take k_fold"),
+        (forecasts(90), 0.2, HOLD_OUT, "validation.method", "take time_series"),
+        (grouped(forecasts(90), 9), 0.2, FIVE_FOLDS, "dataset", "no folds heed both"),
+        (classified([90, 1]), 0.0, HOLD_OUT, "validation.folds", "2 rows of each class"),
+        (classified([3, 3, 3]), 0.0, HOLD_OUT, "validation.share", "2 to score (at least 3 each)"),
+        (regressed(9), 0.0, HOLD_OUT.model_copy(update={"share": 0.9}), "validation.share", "0 to"),
+        (regressed(501), 0.0, LEAVE_ONE_OUT, "validation.method", "each of the 501 rows"),
+        (
+            regressed(20),
+            0.0,
+            LEAVE_ONE_OUT.model_copy(update={"repeats": 2}),
+            "validation.repeats",
+            "the same",
+        ),
+        (
+            classified([9, 9]),
+            0.0,
+            LEAVE_ONE_OUT.model_copy(update={"stratify": True}),
+            "validation.stratify",
+            "leave it out",
+        ),
+        (grouped(regressed(90), 4), 0.0, FIVE_FOLDS, "validation.folds", "take at most 4 folds"),
+        (grouped(regressed(90), 1), 0.0, FIVE_FOLDS, "validation.folds", "leave the groups out"),
+        (grouped(regressed(90), 1), 0.0, HOLD_OUT, "validation.share", "1 groups leaves 0"),
+        (
+            grouped(classified([90, 90]), 9),
+            0.0,
+            HOLD_OUT.model_copy(update={"stratify": True}),
+            "validation.stratify",
+            "whole groups",
+        ),
+        (grouped(regressed(90), 3), 0.2, FIVE_FOLDS, "holdout", "in whole groups holds out 0"),
+        (
+            with_test_part(regressed(90), 89),
+            0.2,
+            FIVE_FOLDS,
+            "holdout",
+            "official test part has 1 rows",
+        ),
         (regressed(40), 0.01, FIVE_FOLDS, "holdout", "holds out 0, too few to score"),
         (classified([9, 9, 9]), 0.05, FIVE_FOLDS, "holdout", "at least 3"),
     ],

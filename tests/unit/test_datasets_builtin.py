@@ -14,7 +14,7 @@ from sklearn.datasets import load_diabetes, load_digits, load_linnerud
 from hpo_service import datasets, errors, protocol
 from hpo_service.artifacts import Blobs
 from hpo_service.database import Database
-from hpo_service.datasets import DATASETS, Table, packaged, series, split
+from hpo_service.datasets import DATASETS, Table, packaged, series, split, validating
 
 
 def loaded(name: str) -> Table:
@@ -54,11 +54,12 @@ def test_a_set_is_what_its_schema_says(name: str) -> None:
 @pytest.mark.parametrize("name", DATASETS)
 def test_a_set_can_be_studied_as_it_comes(name: str) -> None:
     table = loaded(name)
-    validation = split.settled(table.schema, protocol.Validation())
+    validation = validating.settled(table.schema, protocol.Validation())
     held = split.held_out(table, 0.2)
     split.check_held_out(table, 0.2, held)
-    assert len(held) == round(0.2 * table.schema.rows)
-    split.check_folds(table.take(np.setdiff1d(np.arange(table.schema.rows), held)), validation)
+    official = np.arange(table.schema.rows) if table.test is None else np.flatnonzero(table.test)
+    assert len(held) == (len(official) if table.schema.tested else round(0.2 * len(official)))
+    validating.check_folds(table.take(np.setdiff1d(np.arange(table.schema.rows), held)), validation)
 
 
 def test_rows_are_scikit_learns() -> None:
@@ -90,6 +91,7 @@ def test_vowels_end_where_they_end() -> None:
     assert values[0, :2, 0].tolist() == [1.860936, 1.891651]
     # The official training part has 30 of each speaker, and comes first.
     assert np.bincount(table.target[:270]).tolist() == [30] * 9
+    assert split.held_out(table, 0.1).tolist() == list(range(270, 640))
 
 
 def test_a_ts_file_has_a_channel_between_colons(tmp_path: Path) -> None:

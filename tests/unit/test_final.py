@@ -7,7 +7,7 @@ import pytest
 
 from hpo_service import confirm, final, protocol, ranking, seeds
 from hpo_service.database import Database
-from hpo_service.tables import Report, Study, Trial
+from hpo_service.tables import Attempt, Report, Study, Trial
 from tests.conftest import START
 
 ACCURACY_AND_LOSS = ["maximize", "minimize"]
@@ -61,6 +61,21 @@ class Books:
             )
         )
 
+    def told(self, trial: Trial, notes: dict[str, Any]) -> None:
+        """How the trial's attempt ended."""
+        self._insert(
+            Attempt(
+                lease_id=str(trial.id),
+                trial_id=trial.id,
+                attempt=1,
+                worker="w",
+                token="",
+                outcome="told",
+                notes=notes,
+                started_at=START,
+            )
+        )
+
     def _insert(self, row: Any) -> Any:
         with self.database.write() as (session, _):
             session.add(row)
@@ -104,6 +119,20 @@ def finished(database: Database, **objective: Any) -> Books:
     told = [estimate("winner", 0.88), estimate("logistic_regression", 0.86)]
     books.trial([0.88], kind="final", estimates=told)
     return books
+
+
+def test_ties_are_broken_by_log_loss_then_by_number(database: Database) -> None:
+    books = Books(database, ["maximize"])
+    for value, loss in ((0.9, 0.4), (0.9, None), (0.9, 0.3), (0.9, 0.3), (0.8, 0.1)):
+        books.trial([value], metrics={"log_loss": loss, "train_loss": 0.0})
+    assert (books.winner(), books.best()) == (2, [2])
+
+
+def test_the_result_says_what_is_pooled(database: Database) -> None:
+    books = finished(database)
+    assert not any("Pooled" in note for note in books.result().notes)
+    books.told(books.trial([0.95], params={}, epoch=1), {"pooled": ["accuracy", "roc_auc"]})
+    assert any("Pooled: accuracy, roc_auc" in note for note in books.result().notes)
 
 
 # --- the winner -----------------------------------------------------------------------------
@@ -167,6 +196,7 @@ def test_the_winner_and_completed_baselines_are_refitted(database: Database) -> 
         params={"epochs": 9, "dropout": 0.2},
         epochs=4,
         seed=seeds.trial_seed(7, 1),
+        number=1,
         values=[0.9],
     )
     assert (baseline.name, baseline.model, baseline.epochs) == (*["logistic_regression"] * 2, 1)
@@ -322,6 +352,15 @@ def test_fresh_folds_cost_a_fifth_of_the_search_at_most(
     fits = [confirm.validation(row, given) for row in found]
     assert all((v.repeats, v.folds) == (again, min(5, folds)) for v in fits)
     assert sum(v.repeats * v.folds for v in fits) <= 0.2 * trials * folds * repeats
+
+
+def test_a_hold_out_is_drawn_anew_as_often_as_there_would_be_folds(database: Database) -> None:
+    given = {"method": "hold_out", "share": 0.3}
+    books = searched(database, [n / 100 for n in range(50)], validation=given)
+    validation = protocol.Validation(method="hold_out", share=0.3)
+    fits = [confirm.validation(row, validation) for row in confirmed(books)]
+    assert {(v.method, v.share, v.repeats) for v in fits} == {("hold_out", 0.3, 5)}
+    assert len(fits) * 5 <= 0.2 * 50
 
 
 def test_folds_in_time_are_the_same_again(database: Database) -> None:

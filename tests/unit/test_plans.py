@@ -32,6 +32,26 @@ def test_several_targets_can_be_studied(database: Database, tmp_path: Path) -> N
     assert plan(database, tmp_path, "mlp", "linnerud").baselines == ("ridge",)
 
 
+def test_what_a_setting_takes_is_no_first_metric(database: Database, tmp_path: Path) -> None:
+    made = plan(database, tmp_path, "mlp", "iris", metrics=["accuracy", "latency", "parameters"])
+    assert made.directions == ["maximize", "minimize", "minimize"]
+    with pytest.raises(errors.InvalidRequest, match="name a score before it") as caught:
+        plan(database, tmp_path, "mlp", "iris", metrics=["training_time", "accuracy"])
+    assert caught.value.fields[0].field == "objective.metrics.0"
+
+
+def test_a_metric_of_counts_refuses_targets_that_are_none(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert plan(database, tmp_path, "mlp", "diabetes", metrics=["poisson_deviance"]).directions
+    # The least progression is 25.
+    bounded = replace(catalog.METRICS["poisson_deviance"], least_target=26)
+    monkeypatch.setitem(catalog.METRICS, "poisson_deviance", bounded)
+    with pytest.raises(errors.InvalidRequest, match="at least 26, but one is 25") as caught:
+        plan(database, tmp_path, "mlp", "diabetes", record=["poisson_deviance"])
+    assert caught.value.fields[0].field == "objective.record.0"
+
+
 def test_a_class_for_each_step_asks_for_a_family_that_can(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,3 +125,61 @@ def test_a_grid_tries_what_is_on_it_alone(database: Database, tmp_path: Path) ->
         "sampler": {"name": "grid"},
     }
     assert plan(database, tmp_path, "mlp", "iris", spec=spec).first == ()
+
+
+def own(database: Database, folder: Path, objective: dict[str, Any], **more: Any) -> plans.Plan:
+    """The plan of a study of a user's own function."""
+    spec = {
+        "name": "s",
+        "objective": {"kind": "custom", "name": "m:f", "directions": ["maximize"]} | objective,
+        "search_space": {"x": {"type": "float", "low": 0, "high": 1}},
+        "budget": {"trials": 3},
+    } | more
+    with database.read() as session:
+        return plans.plan(session, Blobs(folder), protocol.StudySpec.model_validate(spec))
+
+
+def test_a_function_of_ones_own_needs_no_data(database: Database, tmp_path: Path) -> None:
+    made = own(database, tmp_path, {"directions": ["maximize", "minimize"]})
+    assert (made.function, made.directions) == ("m:f", ["maximize", "minimize"])
+    assert (made.search_sha256, made.holdout_sha256, made.baselines) == (None, None, ())
+    assert made.first == ()
+    assert own(database, tmp_path, {}, first=[{"x": 0.5}]).first == ({"x": 0.5},)
+
+
+def test_a_function_of_ones_own_gets_the_rows_that_a_family_would_get(
+    database: Database, tmp_path: Path
+) -> None:
+    made, trained = (
+        own(database, tmp_path, {"dataset": "iris"}),
+        plan(database, tmp_path, "mlp", "iris"),
+    )
+    assert made.search_sha256 == trained.search_sha256 is not None
+    assert made.holdout_sha256 == trained.holdout_sha256 is not None
+    assert isinstance(made.spec.objective, protocol.CustomObjective)
+    assert made.spec.objective.validation == protocol.Validation(method="k_fold")
+
+
+@pytest.mark.parametrize(
+    ("objective", "more", "field"),
+    [
+        ({}, {"search_space": None}, "search_space"),
+        ({"params": {"x": 1}}, {}, "search_space.x"),
+        ({"validation": {"folds": 3}}, {}, "objective.validation"),
+        ({"holdout": 0.1}, {}, "objective.holdout"),
+        ({"dataset": "nothing"}, {}, "objective.dataset"),
+        ({"dataset": "iris", "validation": {"folds": 60}}, {}, "objective.validation.folds"),
+        ({}, {"sampler": {"name": "magic"}}, "sampler.name"),
+        (
+            {},
+            {"search_space": {n: {"type": "int", "low": 0, "high": 1} for n in ("x@a", "x@b")}},
+            "search_space.x@b",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_study_of_ones_own_function_is_named(
+    database: Database, tmp_path: Path, objective: dict[str, Any], more: Any, field: str
+) -> None:
+    with pytest.raises(errors.InvalidRequest) as caught:
+        own(database, tmp_path, objective, **more)
+    assert caught.value.fields[0].field == field

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import log_loss
-from sklearn.model_selection import KFold, StratifiedKFold, TimeSeriesSplit
+from sklearn.model_selection import (
+    GroupKFold,
+    GroupShuffleSplit,
+    KFold,
+    LeaveOneGroupOut,
+    LeaveOneOut,
+    ShuffleSplit,
+    StratifiedGroupKFold,
+    StratifiedKFold,
+    StratifiedShuffleSplit,
+    TimeSeriesSplit,
+)
 
-from hpo_service import protocol
+from hpo_service import errors, protocol
 from tests import training
 from workers import metrics
 from workers.data.dataset import Dataset
-from workers.data.folds import inner_split, splits
+from workers.data.folds import inner_split, per_repeat, splits
 from workers.data.layouts import Layout
 from workers.data.parts import Table, flatten_steps, split
 from workers.data.preprocessing import Preprocessing
@@ -214,6 +227,60 @@ def test_folds_are_those_of_scikit_learn() -> None:
         for ours, theirs in zip(splits(data, validation, 7), wanted, strict=True):
             np.testing.assert_array_equal(ours[1], theirs[1])
             np.testing.assert_array_equal(ours[0], theirs[0])
+
+
+def with_groups(data: Dataset, groups: int) -> Dataset:
+    schema = data.schema.model_copy(update={"grouped": True})
+    return replace(data, schema=schema, group=np.arange(data.rows) % groups)
+
+
+@pytest.mark.parametrize(
+    ("method", "task", "groups", "splitter"),
+    [
+        ("hold_out", "classification", 0, lambda seed: StratifiedShuffleSplit(
+            1, test_size=0.3, random_state=seed)),
+        ("hold_out", "regression", 0, lambda seed: ShuffleSplit(
+            1, test_size=0.3, random_state=seed)),
+        ("hold_out", "classification", 9, lambda seed: GroupShuffleSplit(
+            1, test_size=0.3, random_state=seed)),
+        ("k_fold", "classification", 9, lambda seed: StratifiedGroupKFold(
+            4, shuffle=True, random_state=seed)),
+        ("k_fold", "regression", 9, lambda seed: GroupKFold(
+            4, shuffle=True, random_state=seed)),
+        ("leave_one_out", "classification", 0, lambda _: LeaveOneOut()),
+        ("leave_one_out", "regression", 9, lambda _: LeaveOneGroupOut()),
+    ],
+)  # fmt: skip
+def test_every_method_is_scikit_learns(
+    method: Any, task: Any, groups: int, splitter: Callable[[int], Any]
+) -> None:
+    data = training.small(task)
+    data = with_groups(data, groups) if groups else data
+    repeats = 1 if method == "leave_one_out" else 2
+    validation = protocol.Validation(method=method, folds=4, share=0.3, repeats=repeats)
+    wanted = [
+        pair
+        for repeat in range(repeats)
+        for pair in splitter(7 + repeat).split(data.numeric, data.target, data.group)
+    ]
+    found = list(splits(data, validation, 7))
+    assert len(found) == len(wanted) == repeats * per_repeat(data, validation)
+    for ours, theirs in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(ours[0], np.sort(theirs[0]))
+        np.testing.assert_array_equal(ours[1], np.sort(theirs[1]))
+        if data.group is not None:
+            assert not set(data.group[ours[0]]) & set(data.group[ours[1]])
+
+
+def test_inner_rows_are_whole_groups() -> None:
+    data = with_groups(training.small("classification", rows=90), 12)
+    assert data.group is not None
+    kept, inner = inner_split(data, np.arange(0, 90, 2), seed=3)
+    assert sorted([*kept, *inner]) == list(range(0, 90, 2))
+    assert len(set(data.group[inner])) == 1
+    assert not set(data.group[kept]) & set(data.group[inner])
+    with pytest.raises(errors.InvalidRequest, match="one group"):
+        inner_split(with_groups(data, 1), np.arange(90), seed=3)
 
 
 def test_folds_in_time_are_those_of_scikit_learn() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,7 +23,8 @@ class Part:
     """One split: inputs (rows, width), targets as stored and (for networks) as scaled.
 
     `inner_*`: rows taken from the training rows to stop early by, targets as stored; None where
-    the training rows are whole.
+    the training rows are whole. `*_weight` (rows,): what rows count, those of training 1 in the
+    mean; None where all count alike.
     """
 
     preprocessing: Preprocessing
@@ -33,6 +35,9 @@ class Part:
     valid_target: Codes | Floats
     inner_inputs: Floats | None = None
     inner_target: Codes | Floats | None = None
+    train_weight: Floats | None = None
+    valid_weight: Floats | None = None
+    inner_weight: Floats | None = None
 
 
 def split(
@@ -70,7 +75,19 @@ def part(
         valid_target=scoring.target[valid],
         inner_inputs=None if stopping is None else fitted.inputs(dataset, stopping),
         inner_target=None if stopping is None else dataset.target[stopping],
+        train_weight=_relative(_weight(dataset, train)),
+        valid_weight=_weight(scoring, valid),
+        inner_weight=None if stopping is None else _weight(dataset, stopping),
     )
+
+
+def _weight(dataset: Dataset, rows: Rows) -> Floats | None:
+    return None if dataset.weight is None else dataset.weight[rows]
+
+
+def _relative(weight: Floats | None) -> Floats | None:
+    """With a mean of 1, so that weights leave a learning rate or a penalty what it is."""
+    return None if weight is None else weight / weight.mean()
 
 
 @dataclass(frozen=True)
@@ -79,12 +96,14 @@ class Table:
 
     Training rows of all parts stand below each other (`offsets`, `counts`: where each part
     starts, and its rows), so that a batch of every lane is one gather. Rows that score are padded
-    to the largest part; a mask is 1 for real rows. Targets with a class for each step have one
+    to the largest part; a mask is what a row counts, 1 where rows have no weights, and 0 for
+    padding. Targets with a class for each step have one
     more dimension, steps, and are -1 where there is none.
 
     train_inputs (all rows, width)     train_target (all rows,) codes or (all rows, targets) scaled
     valid_inputs (parts, rows, width)  valid_target (parts, rows[, targets]) as stored
     valid_mask   (parts, rows)         target_mean, target_scale (parts, 1, targets)
+    train_weight (all rows,), None where all count alike
     inner_*      like valid_*, of the rows to stop early by; None where the parts have none
 
     `dims`: the schema's shape; `symbols`: codes that a structured text may have, with padding and
@@ -97,6 +116,7 @@ class Table:
     counts: list[int]
     train_inputs: Tensor
     train_target: Tensor
+    train_weight: Tensor | None
     valid_inputs: Tensor
     valid_target: Tensor
     valid_mask: Tensor
@@ -125,9 +145,11 @@ class Table:
         fitted = [part.preprocessing for part in parts]
         # Scores are measured in float64 whatever the network computes in.
         train_target = _tensor(np.concatenate([part.train_scaled for part in parts]), device)
-        valid = _scoring([(p.valid_inputs, p.valid_target) for p in parts], dtype, device)
+        scored = _scoring(
+            [(p.valid_inputs, p.valid_target, p.valid_weight) for p in parts], dtype, device
+        )
         stopping = [
-            (part.inner_inputs, part.inner_target)
+            (part.inner_inputs, part.inner_target, part.inner_weight)
             for part in parts
             if part.inner_inputs is not None and part.inner_target is not None
         ]
@@ -139,9 +161,10 @@ class Table:
             counts=counts,
             train_inputs=_tensor(np.concatenate([p.train_inputs for p in parts]), device).to(dtype),
             train_target=_learned(train_target, dtype),
-            valid_inputs=valid[0],
-            valid_target=valid[1],
-            valid_mask=valid[2],
+            train_weight=_counted(parts, dtype, device),
+            valid_inputs=scored[0],
+            valid_target=scored[1],
+            valid_mask=scored[2],
             target_mean=_tensor(np.stack([each.target_mean[None] for each in fitted]), device),
             target_scale=_tensor(np.stack([each.target_scale[None] for each in fitted]), device),
             inner_inputs=inner[0],
@@ -154,6 +177,14 @@ class Table:
             per_step=schema.per_step,
             blocks=fitted[0].blocks,
         )
+
+    def scored(self, which: Literal["valid", "inner"]) -> tuple[Tensor, Tensor]:
+        """Targets and mask of the rows that score, or of those to stop early by."""
+        if which == "valid":
+            return self.valid_target, self.valid_mask
+        assert self.inner_target is not None
+        assert self.inner_mask is not None
+        return self.inner_target, self.inner_mask
 
     @property
     def width(self) -> int:
@@ -179,14 +210,23 @@ def flatten_steps(
     )
 
 
+def _counted(parts: list[Part], dtype: torch.dtype, device: torch.device) -> Tensor | None:
+    """What the training rows count; None where all count alike."""
+    weights = [part.train_weight for part in parts if part.train_weight is not None]
+    return _tensor(np.concatenate(weights), device).to(dtype) if weights else None
+
+
 def _scoring(
-    parts: list[tuple[Floats, Codes | Floats]], dtype: torch.dtype, device: torch.device
+    parts: list[tuple[Floats, Codes | Floats, Floats | None]],
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Inputs, targets and mask of rows that score, padded to the part with the most."""
-    rows = max(len(inputs) for inputs, _ in parts)
-    inputs = np.stack([_pad(inputs, rows) for inputs, _ in parts])
-    target = np.stack([_pad(target, rows) for _, target in parts])
-    mask = np.stack([_pad(np.ones(len(inputs)), rows) for inputs, _ in parts])
+    rows = max(len(inputs) for inputs, _, _ in parts)
+    inputs = np.stack([_pad(inputs, rows) for inputs, _, _ in parts])
+    target = np.stack([_pad(target, rows) for _, target, _ in parts])
+    counted = [np.ones(len(target)) if weight is None else weight for _, target, weight in parts]
+    mask = np.stack([_pad(each, rows) for each in counted])
     return _tensor(inputs, device).to(dtype), _tensor(target, device), _tensor(mask, device)
 
 

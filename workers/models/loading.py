@@ -126,7 +126,9 @@ def _restored(
         fitted: Fitted = _networks(card, model, settings, preprocessing, own, device)
     else:
         fitted = model.restore(settings, own, _outputs(card.contents))
-        fitted.predict(preprocessing.inputs(_blank(card.contents), np.arange(1)))
+        said = fitted.predict(preprocessing.inputs(_blank(card.contents), np.arange(1)))
+        if said.shape != (1, _outputs(card.contents)):
+            raise ValueError("shapes differ")
     return Loaded(card, preprocessing, fitted)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hpo_service import protocol
@@ -15,7 +15,8 @@ INNER = "early_stopping"
 @dataclass(frozen=True)
 class Point:
     """One finished epoch. `folds`: for each optimised metric the values in the order
-    (repeat, fold); `values` their means; `metrics` the means of what is only recorded; `watched`
+    (repeat, fold); `values` their means, or of pooled metrics that of all their rows together;
+    `metrics` the same of what is only recorded; `watched`
     what early stopping watches: the first value, or that of rows set aside for it.
     """
 
@@ -36,9 +37,13 @@ def point(
     optimised: Sequence[str],
     train_loss: Sequence[float] | None = None,
     inner: Sequence[float] | None = None,
+    pooled: Mapping[str, float] | None = None,
 ) -> Point:
-    """The point of all folds' `scores` by metric; every metric not optimised is recorded."""
-    means = {name: _mean(folds) for name, folds in scores.items()}
+    """The point of all folds' `scores` by metric; every metric not optimised is recorded.
+
+    `pooled`: the values that are not the means of the folds.
+    """
+    means = {name: _mean(folds) for name, folds in scores.items()} | dict(pooled or {})
     metrics = {name: mean for name, mean in means.items() if name not in optimised}
     if train_loss is not None:
         metrics["train_loss"] = _mean(train_loss)

@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from hpo_service import protocol
+from hpo_service import catalog, protocol
 from workers import generation, metrics
 from workers.data.dataset import Dataset
-from workers.data.folds import Rows, splits
+from workers.data.folds import Rows, per_repeat, splits
 from workers.data.layouts import Layout
 from workers.data.parts import Part, Table, flatten_steps, split
 from workers.models import MODELS, NetworkModel
+from workers.training import pooling
 
 Key = tuple[Layout, bool]
+Scored = Literal["valid", "inner"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,12 @@ class Folds:
     _parts: dict[Key, list[Part]] = field(default_factory=dict)
     _tables: dict[Key, Table] = field(default_factory=dict)
     _generations: list[generation.Generation] = field(default_factory=list)
+    _pooled: dict[tuple[Key, Scored], list[str]] = field(default_factory=dict)
+
+    @cached_property
+    def per_repeat(self) -> int:
+        """Parts of one repeat."""
+        return per_repeat(self.dataset, self.validation)
 
     def parts(self, layout: Layout, inner: bool) -> list[Part]:
         """The parts in the order (repeat, fold)."""
@@ -78,32 +88,85 @@ class Folds:
         layout = model.layout if isinstance(model, NetworkModel) else "columns"
         return self.table(layout, inner).counts
 
+    def pooled(self, layout: Layout, inner: bool, which: Scored = "valid") -> list[str]:
+        """The metrics whose value is taken over all rows of a repeat together."""
+        key = ((layout, inner), which)
+        if key not in self._pooled:
+            names = self.measured if which == "valid" else self.watched
+            found = [getattr(part, f"{which}_target") for part in self.parts(layout, inner)]
+            weighted = self.dataset.weight is not None
+            self._pooled[key] = pooling.pooled(names, found, self.per_repeat, weighted)
+        return self._pooled[key]
+
+    def notes(self, layout: Layout, inner: bool) -> dict[str, list[str]]:
+        """Which metrics are pooled, where some are."""
+        found = self.pooled(layout, inner)
+        return {"pooled": found} if found else {}
+
     def measure(
         self,
         names: Sequence[str],
         prediction: Tensor,
         table: Table,
         parts: Sequence[int],
-        which: str,
+        which: Scored,
     ) -> dict[str, Tensor]:
         """The named metrics of each lane, (lanes,), on the rows that score its part."""
-        target, mask = table.valid_target, table.valid_mask
-        if which == "inner":
-            assert table.inner_target is not None
-            assert table.inner_mask is not None
-            target, mask = table.inner_target, table.inner_mask
-        target, mask = target[list(parts)], mask[list(parts)]
-        if table.per_step:
-            prediction, target, mask = flatten_steps(prediction, target, mask)
-        return metrics.measure(names, prediction, target, mask)
+        target, mask = table.scored(which)
+        return _measure(names, prediction, target[list(parts)], mask[list(parts)])
 
-    def measure_rows(self, prediction: Tensor, target: Tensor) -> dict[str, float]:
-        """All metrics of one prediction, (rows, outputs)."""
-        mask = torch.ones(1, len(target), dtype=torch.float64)
-        found = metrics.measure(self.measured, prediction[None], target[None], mask)
+    def measure_pooled(
+        self, names: Sequence[str], prediction: Tensor, table: Table, which: Scored
+    ) -> dict[str, float]:
+        """The named metrics over all rows of a repeat together, mean over repeats and `sets`.
+
+        `prediction` (sets, parts, rows, outputs).
+        """
+        sets, repeats = len(prediction), prediction.shape[1] // self.per_repeat
+        target, mask = (
+            # Rows of all parts of a repeat below each other, for each set again.
+            each.reshape(repeats, -1, *each.shape[2:]).repeat(sets, *[1] * (each.dim() - 1))
+            for each in table.scored(which)
+        )
+        together = prediction.reshape(sets * repeats, -1, prediction.shape[-1])
+        found = _measure(names, together, target, mask)
+        return {name: float(values.mean()) for name, values in found.items()}
+
+    def measure_rows(
+        self, names: Sequence[str], prediction: Tensor, parts: Sequence[Part]
+    ) -> dict[str, float]:
+        """The named metrics of one prediction, (rows, outputs), of the rows of parts together."""
+        target = torch.from_numpy(np.concatenate([part.valid_target for part in parts]))
+        weights = [part.valid_weight for part in parts if part.valid_weight is not None]
+        mask = np.concatenate(weights) if weights else np.ones(len(target))
+        found = _measure(names, prediction[None], target[None], torch.from_numpy(mask)[None])
         return {name: float(value[0]) for name, value in found.items()}
 
     @property
     def measured(self) -> list[str]:
+        """All metrics but costs: those optimised first, then those only recorded."""
+        return [name for name in self.named if not catalog.METRICS[name].cost]
+
+    @property
+    def costs(self) -> list[str]:
+        """The metrics that say what a setting takes."""
+        return [name for name in self.named if catalog.METRICS[name].cost]
+
+    @property
+    def named(self) -> list[str]:
         """All metrics: those optimised first, then those only recorded."""
         return self.optimised + self.recorded
+
+    @property
+    def watched(self) -> list[str]:
+        """The metric that early stopping watches."""
+        return self.optimised[:1]
+
+
+def _measure(
+    names: Sequence[str], prediction: Tensor, target: Tensor, mask: Tensor
+) -> dict[str, Tensor]:
+    """(lanes,) by name; targets with a class for each step are (lanes, rows, steps) codes."""
+    if target.dim() == 3 and not target.is_floating_point():
+        prediction, target, mask = flatten_steps(prediction, target, mask)
+    return metrics.measure(names, prediction, target, mask)

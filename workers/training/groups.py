@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from workers import generation
-from workers.data.parts import Part
-from workers.models import MODELS, EstimatorModel, NetworkModel
-from workers.training import kernels, seeding
+from workers.models import MODELS, NetworkModel
+from workers.training import costs, kernels, seeding
+from workers.training.costs import Cost
+from workers.training.estimators import EstimatorGroup
 from workers.training.folds import Folds
 from workers.training.lanes import Lane, Lanes, Scored, State, shape_of
-from workers.training.scores import Scores, combine
+from workers.training.scores import Scores, combine, predictions
 from workers.training.trial import Trial
 
 
@@ -47,6 +48,10 @@ class Found:
     scores: dict[Scored, dict[Seat, dict[str, float]]] = field(
         default_factory=lambda: {"valid": {}, "inner": {}}
     )
+    predictions: dict[Scored, dict[Seat, Tensor]] = field(
+        default_factory=lambda: {"valid": {}, "inner": {}}
+    )
+    costs: dict[Seat, Cost] = field(default_factory=dict)
 
 
 class NetworkGroup:
@@ -89,11 +94,15 @@ class NetworkGroup:
         """Train all lanes for one epoch and score them on the rows that they were not shown."""
         found = Found()
         for each in self._passes:
-            losses = self._train(each, [len(trial.curve.points) for trial in self.trials])
+            with costs.timed(self.folds.device) as training:
+                losses = self._train(each, [len(trial.curve.points) for trial in self.trials])
             found.losses |= dict(zip(each.seats, losses, strict=True))
-            self._score(each, "valid", self.folds.measured, found)
+            predicting = self._score(each, "valid", self.folds.measured, found)
             if self._inner:
-                self._score(each, "inner", self.folds.optimised[:1], found)
+                self._score(each, "inner", self.folds.watched, found)
+            if self.folds.costs:
+                found.costs |= self._costs(each, training.seconds, predicting)
+        self._said = found.predictions["valid"]
         return [self._scores(at, found) for at in range(len(self.trials))]
 
     def keep(self, trials: Sequence[Trial]) -> None:
@@ -147,7 +156,7 @@ class NetworkGroup:
         for part, mask in enumerate(self._table.valid_mask):
             restarts = trial.settings.restarts if trial.ensemble else 1
             said = torch.stack([self._said[Seat(at, part, r)] for r in range(restarts)]).mean(0)
-            found.append(said[: int(mask.sum())].cpu().numpy())
+            found.append(said[: int((mask > 0).sum())].cpu().numpy())
         return found
 
     @property
@@ -158,7 +167,9 @@ class NetworkGroup:
     @property
     def notes(self) -> dict[str, Any]:
         """How the lanes were computed."""
-        return {"kernel": self._plan.kernel, "lanes": max(len(p.seats) for p in self._passes)}
+        most = max(len(each.seats) for each in self._passes)
+        pooled = self.folds.notes(self._model.layout, self._inner)
+        return {"kernel": self._plan.kernel, "lanes": most} | pooled
 
     def _seats_of(self, at: int) -> Iterator[Seat]:
         for part in range(len(self._table.counts)):
@@ -176,7 +187,7 @@ class NetworkGroup:
 
     def _lane(self, seat: Seat) -> Lane:
         trial = self.trials[seat.trial]
-        repeat, fold = divmod(seat.part, self.folds.validation.folds)
+        repeat, fold = divmod(seat.part, self.folds.per_repeat)
         rng = seeding.generator(trial.lease.seed, repeat, fold, seat.restart)
         return Lane(trial.settings, seat.part, rng)
 
@@ -203,13 +214,14 @@ class NetworkGroup:
         found: list[float] = each.lanes.epoch(steps).tolist()
         return found
 
-    def _score(self, each: Pass, which: Scored, names: list[str], found: Found) -> None:
+    def _score(self, each: Pass, which: Scored, names: list[str], found: Found) -> float:
+        """Score the lanes of a pass; the seconds that they took to predict."""
         if isinstance(each.lanes.network, generation.Generator):
             found.scores[which] |= self._generated(each, each.lanes.network, names)
-            return
-        prediction = each.lanes.predict(which)
-        if which == "valid":
-            self._said |= dict(zip(each.seats, prediction, strict=True))
+            return 0.0
+        with costs.timed(self.folds.device) as predicting:
+            prediction = each.lanes.predict(which)
+        found.predictions[which] |= dict(zip(each.seats, prediction, strict=True))
         ensembles = {t for t, trial in enumerate(self.trials) if trial.ensemble}
         plain = [at for at, seat in enumerate(each.seats) if seat.trial not in ensembles]
         scores = found.scores[which]
@@ -220,6 +232,7 @@ class NetworkGroup:
         for at, seat in enumerate(each.seats):
             if seat.trial in ensembles:
                 self._add(seat, prediction[at], which, names, scores)
+        return predicting.seconds
 
     def _generated(
         self, each: Pass, network: generation.Generator, names: list[str]
@@ -227,7 +240,7 @@ class NetworkGroup:
         """How near the rows that each lane makes are to those it was not shown."""
         against = [self.folds.generations[seat.part] for seat in each.seats]
         seeds = [
-            [self.trials[s.trial].lease.seed, *divmod(s.part, self.folds.validation.folds)]
+            [self.trials[s.trial].lease.seed, *divmod(s.part, self.folds.per_repeat)]
             for s in each.seats
         ]
         found = generation.measure(network, against, seeds, names)
@@ -264,6 +277,16 @@ class NetworkGroup:
         values = {name: each.tolist() for name, each in found.items()}
         return {s: {name: values[name][at] for name in names} for at, s in enumerate(seats)}
 
+    def _costs(self, each: Pass, training: float, predicting: float) -> dict[Seat, Cost]:
+        sizes = each.lanes.network.sizes.flatten().tolist()
+        rows = [self._table.counts[seat.part] for seat in each.seats]
+        scored = self._table.valid_inputs.shape[1]
+        found = costs.shared(sizes, rows, training, predicting, scored)
+        return dict(zip(each.seats, found, strict=True))
+
+    def _pooled(self, which: Scored) -> list[str]:
+        return self.folds.pooled(self._model.layout, self._inner, which)
+
     def _scores(self, at: int, found: Found) -> Scores:
         trial = self.trials[at]
         restarts, parts = trial.settings.restarts, len(self._table.counts)
@@ -271,61 +294,21 @@ class NetworkGroup:
         def by_seat(values: Mapping[Seat, Any]) -> list[list[Any]]:
             return [[values[Seat(at, part, r)] for r in range(restarts)] for part in range(parts)]
 
+        how, losses = trial.settings.restart_score, by_seat(found.losses)
         inner = by_seat(found.scores["inner"]) if self._inner else None
-        return combine(
-            trial.settings.restart_score,
-            by_seat(found.scores["valid"]),
-            by_seat(found.losses),
-            inner,
+        scores = combine(how, by_seat(found.scores["valid"]), losses, inner)
+        pooled: dict[Scored, dict[str, float]] = {"valid": {}, "inner": {}}
+        for which, kept in found.predictions.items():
+            if kept and (names := self._pooled(which)):
+                said = predictions(how, by_seat(kept), losses)
+                pooled[which] = self.folds.measure_pooled(names, said, self._table, which)
+        if self.folds.costs:
+            before = costs.before(trial.curve.points, self.folds.optimised)
+            took = by_seat(found.costs)
+            scores.folds.update(costs.of_trial(self.folds.costs, took, trial.ensemble, before))
+        return replace(
+            scores, pooled=pooled["valid"], inner=[*pooled["inner"].values()] or scores.inner
         )
-
-
-class EstimatorGroup:
-    """One trial of a family that is fitted at once: a single step."""
-
-    def __init__(self, trial: Trial, folds: Folds) -> None:
-        self.trials = [trial]
-        self.folds = folds
-        self._said: list[NDArray[np.float64]] = []
-
-    def advance(self) -> list[Scores]:
-        """Fit and score every fold."""
-        trial = self.trials[0]
-        self._said = []
-        scores: dict[str, list[float]] = {name: [] for name in self.folds.measured}
-        for part in self.folds.parts("columns", inner=False):
-            for name, value in self._score(trial, part).items():
-                scores[name].append(value)
-        return [Scores(scores)]
-
-    def keep(self, trials: Sequence[Trial]) -> None:
-        """Go on with these trials only."""
-        self.trials = list(trials)
-
-    def smaller(self) -> None:
-        """There is nothing to make smaller."""
-
-    def predictions(self, trial: Trial) -> list[NDArray[np.float64]]:
-        """As of a `NetworkGroup`."""
-        return self._said
-
-    def states(self, trial: Trial) -> list[State]:
-        """Nothing to go on with."""
-        return []
-
-    @property
-    def notes(self) -> dict[str, Any]:
-        """How it was computed."""
-        return {"kernel": "scikit-learn"}
-
-    def _score(self, trial: Trial, part: Part) -> dict[str, float]:
-        model = MODELS[trial.family.name]
-        assert isinstance(model, EstimatorModel)
-        outputs = self.folds.dataset.outputs
-        fitted = model.fit(trial.settings, part.train_inputs, part.train_target, outputs)
-        said = fitted.predict(part.valid_inputs)
-        self._said.append(said)
-        return self.folds.measure_rows(torch.from_numpy(said), torch.from_numpy(part.valid_target))
 
 
 Group = NetworkGroup | EstimatorGroup

@@ -174,14 +174,18 @@ class Lanes:
         target = self._table.train_target.index_select(0, batch.rows)
         target = target.view(lanes, -1, *target.shape[1:])
         weights, idle = self._weights(batch, inputs)
-        real = weights > 0 if isinstance(weights, Tensor) else None
+        counted = (weights > 0).to(inputs) if isinstance(weights, Tensor) else None
+        if self._table.train_weight is not None:
+            told = self._table.train_weight.index_select(0, batch.rows).view(lanes, -1)
+            weights = weights * told
+            counted = told if counted is None else counted * told
         if self._balance is not None:
             weights = weights * self._balance.gather(1, target)
         losses = network.learn(step, inputs, target, weights)
         self._penalties.apply(network.parameters, network.gradient)
         self._optimizer.step(network.parameters, network.gradient, idle)
-        if real is not None:
-            losses = losses * real
+        if counted is not None:
+            losses = losses * counted
         return losses.sum(1)
 
     def _gather(self, rows: Tensor) -> Tensor:

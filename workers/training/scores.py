@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
 
 from hpo_service.catalog.family import RestartScore
 
@@ -15,12 +18,14 @@ Measured = dict[str, float]
 class Scores:
     """One epoch of one trial, values in the order (repeat, fold).
 
-    `inner`: what early stopping watches, where that is not the first metric of the scoring rows.
+    `inner`: what early stopping watches, where that is not the first metric of the scoring rows;
+    `pooled`: the value of those metrics that is not the mean of the folds.
     """
 
     folds: dict[str, list[float]]
     train_loss: list[float] | None = None
     inner: list[float] | None = None
+    pooled: dict[str, float] = field(default_factory=dict)
 
 
 def combine(
@@ -49,11 +54,27 @@ def combine(
     return Scores(folds, [_mean(part) for part in losses], watched)
 
 
-def _one(how: RestartScore, values: Sequence[float], losses: Sequence[float]) -> float:
+def predictions(
+    how: RestartScore, found: Sequence[Sequence[Tensor]], losses: Sequence[Sequence[float]]
+) -> Tensor:
+    """What is scored of the predictions by [part][restart], (sets, parts, rows, outputs): those of
+    each restart, of the best of each part, or the ensemble's.
+    """
+    every = torch.stack([torch.stack(list(restarts)) for restarts in found])
     if how == "best":
-        finite = [loss if math.isfinite(loss) else math.inf for loss in losses]
-        return values[finite.index(min(finite))]
-    return _mean(values)
+        kept = [lowest(part) for part in losses]
+        return every[range(len(kept)), kept].unsqueeze(0)
+    return every.mean(1).unsqueeze(0) if how == "ensemble" else every.transpose(0, 1)
+
+
+def lowest(losses: Sequence[float]) -> int:
+    """The restart with the lowest training loss."""
+    finite = [loss if math.isfinite(loss) else math.inf for loss in losses]
+    return finite.index(min(finite))
+
+
+def _one(how: RestartScore, values: Sequence[float], losses: Sequence[float]) -> float:
+    return values[lowest(losses)] if how == "best" else _mean(values)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -1,0 +1,139 @@
+"""What the predictions of unseen rows say once a study has ended: how much of the best value was
+luck, and whether the winner is better than the best baseline.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hpo_service import protocol
+from hpo_service.catalog import METRICS
+from workers import metrics
+from workers.data.dataset import Dataset
+from workers.evidence import verdict
+from workers.evidence.bootstrap_cv import bootstrap_cv
+from workers.evidence.intervals import LEVEL
+from workers.training import out_of_fold
+from workers.work import Work
+
+METHOD = "bootstrap cross-validation"
+# A choice needs something to choose from.
+FEWEST = 2
+
+
+@dataclass(frozen=True)
+class Said:
+    """A completed row, and its predictions (repeats, rows, outputs), NaN where none is."""
+
+    of: protocol.OutOfFold
+    prediction: NDArray[np.float64]
+
+
+def read(lease: protocol.TrialLease, work: Work) -> list[Said]:
+    """All predictions that the lease names; raises `OSError` or `SafetensorError`."""
+    return [
+        Said(each, out_of_fold.unpack(work.predictions[each.sha256]).astype(np.float64))
+        for each in lease.predictions
+        if each.sha256 in work.predictions
+    ]
+
+
+def of_choice(said: Sequence[Said], data: Dataset, metric: str) -> protocol.Estimate | None:
+    """What the chosen setting of the search scores, its choice's luck taken out.
+
+    None where predictions alone do not tell the metric, and for fewer than two settings.
+    """
+    searched = [each.prediction for each in said if each.of.kind == "search"]
+    if metric not in metrics.METRICS or len(searched) < FEWEST:
+        return None
+    stacked = np.stack(searched)
+    rows = ~np.isnan(stacked).any(axis=(0, 1, 3))
+    found = bootstrap_cv(
+        metric,
+        METRICS[metric].direction,
+        torch.from_numpy(stacked[:, :, rows]),
+        torch.from_numpy(data.target[rows]),
+        group=None if data.group is None else data.group[rows],
+        ordered=data.schema.ordered,
+        weight=None if data.weight is None else data.weight[rows],
+    )
+    if not math.isfinite(found.value):
+        return None
+    return protocol.Estimate(
+        name="winner",
+        kind="bootstrap_cv",
+        metric=metric,
+        value=found.value,
+        low=found.low,
+        high=found.high,
+        level=LEVEL,
+        method=METHOD,
+        rows=int(rows.sum()),
+    )
+
+
+def of_winner(
+    said: Sequence[Said],
+    data: Dataset,
+    lease: protocol.TrialLease,
+    metric: str,
+    held_out: Sequence[protocol.Estimate],
+) -> protocol.Verdict | None:
+    """The winner against the baseline that did best, both trained anew on the same fresh folds.
+
+    None where there are no fresh folds or no baseline was trained on them.
+    """
+    number = next((each.number for each in lease.refits if each.number is not None), None)
+    fresh = [each for each in said if each.of.kind == "confirm"]
+    winner = next((each for each in fresh if each.of.number == number), None)
+    baseline = next((each for each in fresh if each.of.model), None)
+    if metric not in metrics.METRICS or winner is None or baseline is None:
+        return None
+    direction = METRICS[metric].direction
+    apart = _apart(held_out, baseline.of.model or "", metric, direction)
+    if metric == "accuracy" and data.group is None and data.weight is None:
+        found = verdict.of_rows(_right(winner, data), _right(baseline, data), held_out=apart)
+    else:
+        ours, theirs = (np.array(each.of.folds[0], np.float64) for each in (winner, baseline))
+        count = len(ours) / len(winner.prediction)
+        found = verdict.of_folds(
+            ours,
+            theirs,
+            direction,
+            n_train=data.rows * (count - 1) / count,
+            n_valid=data.rows / count,
+            held_out=apart,
+        )
+    if not math.isfinite(found.difference):
+        return None
+    return protocol.Verdict(
+        baseline=baseline.of.model or "", metric=metric, **dataclasses.asdict(found)
+    )
+
+
+def _right(said: Said, data: Dataset) -> NDArray[np.bool_]:
+    """Which rows of the first repeat have their likeliest class right, of those that are scored."""
+    scored = ~np.isnan(said.prediction[0]).any(1)
+    right: NDArray[np.bool_] = said.prediction[0].argmax(1)[scored] == data.target[scored]
+    return right
+
+
+def _apart(
+    held_out: Sequence[protocol.Estimate],
+    baseline: str,
+    metric: str,
+    direction: protocol.Direction,
+) -> float | None:
+    """The winner's held-out score less the baseline's, positive where the winner is better."""
+    scores = {each.name: each.value for each in held_out if each.metric == metric}
+    if "winner" not in scores or baseline not in scores:
+        return None
+    apart = scores["winner"] - scores[baseline]
+    return apart if direction == "maximize" else -apart
