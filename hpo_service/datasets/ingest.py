@@ -29,6 +29,7 @@ Parts = tuple[Sheet, Body | None, str, Notes]
 MENTIONED_NOTES = 100
 OF_ARRAYS = ("kind",)
 NOT_OF_ARRAYS = ("text", "id", "time", "forecast", "numeric", "categorical", "drop")
+NOT_THE_TARGET = ("text", "id", "time", "weight", "group", "test", "order_by", "drop")
 
 
 def ingest(data: bytes, upload: protocol.Upload) -> tuple[Table, Notes]:
@@ -81,8 +82,15 @@ def _check(upload: protocol.Upload, arrays_alone: bool) -> None:
     for field in ("weight", "group", "test"):
         if upload.forecast and getattr(upload, field):
             raise errors.invalid(field, "does not go with forecast: leave it out")
-    if upload.target in upload.drop:
-        raise errors.invalid("drop", f"column {quoted(upload.target or '')} is the target")
+    _check_target(upload)
+
+
+def _check_target(upload: protocol.Upload) -> None:
+    """Refuse a target that is to be something else, too."""
+    for field in NOT_THE_TARGET:
+        given = getattr(upload, field)
+        if upload.target and upload.target in (given if isinstance(given, list) else [given]):
+            raise errors.invalid(field, f"column {quoted(upload.target)} is the target")
 
 
 def _no_target() -> errors.InvalidRequest:

@@ -41,14 +41,10 @@ class Roles:
 
 
 def names(upload: protocol.Upload) -> dict[str, str]:
-    """The columns that an upload gives a role, by the role's field; none is the target."""
+    """The columns that an upload gives a role, by the role's field."""
     fields = ("weight", "group", "test", "order_by")
     given = {field: getattr(upload, field) for field in fields}
-    found = {field: name for field, name in given.items() if name is not None}
-    for field, name in found.items():
-        if name == upload.target:
-            raise errors.invalid(field, f"column {quoted(name)} is the target: name another")
-    return found
+    return {field: name for field, name in given.items() if name is not None}
 
 
 def read(sheet: Sheet, upload: protocol.Upload, ordered: bool) -> Roles:

@@ -104,6 +104,8 @@ def test_series_that_would_not_fit_in_memory_are_refused(monkeypatch: pytest.Mon
         ({"id": "id", "time": "t", "text": "b"}, "id"),
         ({"forecast": 2, "text": "b"}, "forecast"),
         ({"forecast": 2, "weight": "b"}, "weight"),
+        ({"text": "y"}, "text"),
+        ({"id": "y", "time": "t"}, "id"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(query: dict[str, Any], field: str) -> None:
