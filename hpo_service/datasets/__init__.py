@@ -17,7 +17,7 @@ from hpo_service.artifacts import Blobs
 from hpo_service.database import WriteSession
 from hpo_service.datasets import split, validating
 from hpo_service.datasets.builtin import DATASETS
-from hpo_service.datasets.ingest import ingest_csv
+from hpo_service.datasets.ingest import ingest
 from hpo_service.datasets.table import Table
 
 __all__ = [
@@ -26,7 +26,7 @@ __all__ = [
     "Table",
     "add",
     "describe",
-    "ingest_csv",
+    "ingest",
     "listing",
     "prepare",
     "store",

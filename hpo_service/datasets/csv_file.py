@@ -30,6 +30,7 @@ MAX_CELLS = 100_000_000  # 0.8 GB as float64
 DELIMITERS = (",", ";", "\t", "|")
 SAMPLE_RECORDS = 20
 CHUNK_CELLS = 2_000_000
+MANY_COLUMNS = 200
 FIELD = "file"
 
 _TEXT = pydantic.TypeAdapter(protocol.Text)
@@ -56,6 +57,11 @@ class CsvFile:
     columns: list[str]
     lines: array[int]
 
+    @property
+    def decimal_comma(self) -> bool:
+        """Whether 1,5 may be a number."""
+        return self.delimiter != ","
+
     def numbers(self) -> dict[int, NDArray[np.float64]]:
         """The columns that hold numbers alone, by position; NaN where missing."""
         import numpy as np
@@ -79,13 +85,16 @@ class CsvFile:
 
     def texts(self, positions: list[int]) -> pd.DataFrame:
         """These columns, which hold other than numbers, as pandas categoricals of their texts."""
-        return self._categoricals(self._read(usecols=positions, dtype="category"))
+        # By pieces it takes less memory, but uniting the categories of thousands of columns takes
+        # longer than all else.
+        by_pieces = len(positions) < MANY_COLUMNS
+        frame: pd.DataFrame = self._read(usecols=positions, dtype="category", low_memory=by_pieces)
+        self._check_length(len(frame))
+        return frame
 
     def written(self, positions: list[int]) -> pd.DataFrame:
         """As `texts`, for columns of numbers too: 01 stays 01."""
-        return self._categoricals(self._read(usecols=positions, dtype="str"))
-
-    def _categoricals(self, frame: pd.DataFrame) -> pd.DataFrame:
+        frame: pd.DataFrame = self._read(usecols=positions, dtype="str")
         self._check_length(len(frame))
         return frame.astype("category")
 

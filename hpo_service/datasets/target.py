@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hpo_service import errors, protocol
-from hpo_service.datasets.columns import Column, Numeric, Textual
+from hpo_service.datasets.columns import Column, Numeric, Textual, label
 from hpo_service.datasets.csv_file import quoted
+from hpo_service.datasets.sheet import Places
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,24 +35,24 @@ class Target:
     note: str
 
 
-def infer(column: Column, lines: NDArray[np.uint32], task: protocol.Task | None) -> Target:
+def infer(column: Column, places: Places, task: protocol.Task | None) -> Target:
     """Read a column without missing values as the target; raises `InvalidRequest`.
 
-    `lines` has the line number of each row; `task` is what the caller says it is, if anything.
+    `task` is what the caller says it is, if anything.
     """
     if isinstance(column, Textual):
         if task == "regression":
-            raise _not_a_number(column, lines)
-        return _from_texts(column, lines)
+            raise _not_a_number(column, places)
+        return _from_texts(column, places)
     return _from_numbers(column, task)
 
 
-def _from_texts(column: Textual, lines: NDArray[np.uint32]) -> Target:
+def _from_texts(column: Textual, places: Places) -> Target:
     import numpy as np
 
     rows, classes = len(column.codes), column.texts
     if len(classes) > MAX_NUMERIC_CLASSES and column.first_text_that_is_no_number():
-        raise _not_a_number(column, lines)
+        raise _not_a_number(column, places)
     _check_classes(column.name, classes, rows)
     note = f"Target {quoted(column.name)}: {len(classes)} different texts, read as classes."
     return Target("classification", column.codes.astype(np.int64), classes, note)
@@ -79,11 +80,6 @@ def _guess(distinct: NDArray[np.float64], rows: int) -> protocol.Task:
     return "classification" if len(distinct) == 2 or (whole and few) else "regression"
 
 
-def label(value: float) -> str:
-    """What a class is called that is a number."""
-    return str(int(value)) if value.is_integer() else repr(value)
-
-
 def _note(column: Numeric, note: str) -> str:
     return f"Target {quoted(column.name)}: {note}"
 
@@ -107,10 +103,10 @@ def _one_class(name: str, value: str, rows: int) -> errors.InvalidRequest:
     )
 
 
-def _not_a_number(column: Textual, lines: NDArray[np.uint32]) -> errors.InvalidRequest:
+def _not_a_number(column: Textual, places: Places) -> errors.InvalidRequest:
     text, row = column.first_text_that_is_no_number() or (column.texts[0], 0)
     return errors.invalid(
         FIELD,
-        f"column {quoted(column.name)} should be a number, but line {lines[row]:,} "
+        f"column {quoted(column.name)} should be a number, but {places.of(row)} "
         f"has {quoted(text)}: correct it, or leave it empty",
     )

@@ -40,7 +40,18 @@ from hpo_service.protocol.base import (
     ValidationMethod,
     WorkerName,
 )
-from hpo_service.protocol.data import Artifact, Artifacts, Column, Dataset, Datasets, DatasetSchema
+from hpo_service.protocol.data import (
+    Artifact,
+    Artifacts,
+    Column,
+    ColumnName,
+    Dataset,
+    Datasets,
+    DatasetSchema,
+    Origin,
+    Symbols,
+    Upload,
+)
 from hpo_service.protocol.functions import PREFIX as FUNCTION_PREFIX
 from hpo_service.protocol.functions import named_function, worker_command
 from hpo_service.protocol.leases import (
@@ -101,6 +112,7 @@ __all__ = [
     "Budget",
     "Choice",
     "Column",
+    "ColumnName",
     "Counts",
     "Curve",
     "CustomObjective",
@@ -136,6 +148,7 @@ __all__ = [
     "ModelSetting",
     "Name",
     "Objective",
+    "Origin",
     "OutOfFold",
     "Page",
     "ParamValue",
@@ -155,6 +168,7 @@ __all__ = [
     "StudySpec",
     "StudyState",
     "StudyTask",
+    "Symbols",
     "Task",
     "Tell",
     "Text",
@@ -166,6 +180,7 @@ __all__ = [
     "TrialLease",
     "TrialState",
     "Trials",
+    "Upload",
     "Validation",
     "ValidationMethod",
     "Verdict",

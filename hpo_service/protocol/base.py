@@ -28,7 +28,8 @@ UNFINISHED: tuple[TrialState, ...] = ("waiting", "running")
 TERMINAL: tuple[TrialState, ...] = ("complete", "pruned", "fail", "cancelled")
 
 
-def _plain_text(text: str) -> str:
+def plain_text(text: str) -> str:
+    """NFC; `ValueError` for control characters and lone surrogates."""
     for character in text:
         if unicodedata.category(character) in ("Cc", "Cs"):
             raise ValueError("control characters and lone surrogates are not allowed")
@@ -44,15 +45,15 @@ def _addressable(name: str) -> str:
     return name
 
 
-Text = Annotated[str, AfterValidator(_plain_text)]
-ShortText = Annotated[str, StringConstraints(max_length=1000), AfterValidator(_plain_text)]
+Text = Annotated[str, AfterValidator(plain_text)]
+ShortText = Annotated[str, StringConstraints(max_length=1000), AfterValidator(plain_text)]
 Name = Annotated[
     str,
     StringConstraints(min_length=1, max_length=100),
-    AfterValidator(_plain_text),
+    AfterValidator(plain_text),
     AfterValidator(_addressable),
 ]
-Key = Annotated[str, StringConstraints(min_length=1, max_length=100), AfterValidator(_plain_text)]
+Key = Annotated[str, StringConstraints(min_length=1, max_length=100), AfterValidator(plain_text)]
 WorkerName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:@-]{1,100}$")]
 LeaseId = Annotated[
     str,

@@ -4,9 +4,80 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, StringConstraints
 
-from hpo_service.protocol.base import DataKind, Model, Task, Text
+from hpo_service.protocol.base import DataKind, Model, Name, Task, Text, plain_text
+
+ColumnName = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=1000, strip_whitespace=True),
+    AfterValidator(plain_text),
+]
+ColumnNames = Annotated[list[ColumnName], Field(max_length=5_000)]
+Symbols = Literal["words", "characters"]
+
+
+class Upload(Model):
+    """What a file of a user's own is to be, beside its bytes: the query of `POST /v1/datasets`.
+
+    Columns are named as in the file; those of an NPZ file are its arrays.
+    """
+
+    name: Annotated[Name, Field(description="What studies will call it.")]
+    target: Annotated[
+        ColumnName | None,
+        Field(description="The column to predict. Needed, but in an NPZ file: unset, `y`."),
+    ] = None
+    task: Annotated[Task | None, Field(description="Unset: told from the target's values.")] = None
+    format: Annotated[
+        Literal["csv", "parquet", "npz"] | None, Field(description="Unset: told from the bytes.")
+    ] = None
+    kind: Annotated[
+        Literal["table", "sequence", "image"] | None,
+        Field(
+            description="What a row of an NPZ file's inputs is. Unset: of an array (rows, columns) "
+            "a table's row, of (rows, steps, channels) a sequence, of four axes an image."
+        ),
+    ] = None
+    text: Annotated[
+        ColumnName | None, Field(description="The column of texts to learn from, from no other.")
+    ] = None
+    symbols: Annotated[Symbols, Field(description="What a text is made of.")] = "words"
+    id: Annotated[
+        ColumnName | None,
+        Field(description="Long format: the lines with one value here are one series."),
+    ] = None
+    time: Annotated[
+        ColumnName | None, Field(description="Long format: the order of the lines in a series.")
+    ] = None
+    forecast: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=10_000,
+            strict=False,
+            description="Predict the target's next value from so many rows before it.",
+        ),
+    ] = None
+    weight: Annotated[
+        ColumnName | None, Field(description="What each row counts, above 0; no input.")
+    ] = None
+    group: Annotated[
+        ColumnName | None, Field(description="Rows alike in it stay together; no input.")
+    ] = None
+    order_by: Annotated[
+        ColumnName | None,
+        Field(description="Numbers or dates: the rows stand in the order of time; no input."),
+    ] = None
+    test: Annotated[
+        ColumnName | None,
+        Field(description="1, true or test: a row of the official test part; no input."),
+    ] = None
+    numeric: Annotated[
+        ColumnNames, Field(description="Columns to read as numbers: what is none is missing.")
+    ] = []
+    categorical: Annotated[ColumnNames, Field(description="Columns to read as categories.")] = []
+    drop: Annotated[ColumnNames, Field(description="Columns to leave out.")] = []
 
 
 class Column(Model):
@@ -15,6 +86,21 @@ class Column(Model):
     name: Text
     kind: Literal["numeric", "categorical"]
     categories: list[str] = []
+
+
+class Origin(Model):
+    """How the rows lay in the file they came from, where they are no plain table's rows.
+
+    Series in long format: `id`, `time` and the `channels`. Windows to forecast from: the
+    `channels`, the target first, and the `time` they were sorted by, if any. A text: its column
+    and what it was split into.
+    """
+
+    id: Text | None = None
+    time: Text | None = None
+    channels: list[Text] = []
+    text: Text | None = None
+    symbols: Symbols | None = None
 
 
 class DatasetSchema(Model):
@@ -32,8 +118,8 @@ class DatasetSchema(Model):
     channel;
     [steps, channels]: a sequence, `numeric` (rows, steps * channels), step by step; after the end
     of a shorter row NaN in all channels;
-    [steps]: a text, `categorical` (rows, steps) codes into `symbols` (characters or words), -1
-    after the end; `columns` is empty.
+    [steps]: a text, `categorical` (rows, steps) codes into `symbols` (characters or words; an
+    empty one stands for all others), -1 after the end; `columns` is empty.
     """
 
     task: Task
@@ -55,6 +141,9 @@ class DatasetSchema(Model):
         False
     )
     tested: Annotated[bool, Field(description="Some rows are an official test part.")] = False
+    origin: Annotated[
+        Origin | None, Field(description="Of a file that was more than columns of a table.")
+    ] = None
 
     @property
     def kind(self) -> DataKind:

@@ -1,4 +1,4 @@
-"""Data sets: the built-in ones, and CSV files of a user's own."""
+"""Data sets: the built-in ones, and files of a user's own."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from hpo_service.routes.dependencies import ServiceDep, UploadDep
 
 router = APIRouter(tags=["datasets"], prefix="/datasets")
 
-CSV_BODY = {
+BINARY = {"schema": {"type": "string", "format": "binary"}}
+FILE_BODY = {
     "requestBody": {
         "required": True,
         "content": {
-            "text/csv": {
-                "schema": {"type": "string", "format": "binary"},
-                "example": "sepal,petal,species\n5.1,1.4,setosa\n6.2,4.5,versicolor\n",
-            }
+            "text/csv": BINARY
+            | {"example": "sepal,petal,species\n5.1,1.4,setosa\n6.2,4.5,versicolor\n"},
+            "application/octet-stream": BINARY,
         },
     }
 }
@@ -31,24 +31,20 @@ def list_datasets(service: ServiceDep) -> protocol.Datasets:
         return protocol.Datasets(datasets=datasets.listing(session))
 
 
-@router.post("", status_code=201, openapi_extra=CSV_BODY)
+@router.post("", status_code=201, openapi_extra=FILE_BODY)
 def add_dataset(
-    name: Annotated[protocol.Name, Query(description="What studies will call it.")],
-    target: Annotated[
-        str, Query(min_length=1, max_length=1000, description="The column to predict.")
-    ],
-    body: UploadDep,
-    service: ServiceDep,
-    task: Annotated[
-        protocol.Task | None, Query(description="Unset: told from the target's values.")
-    ] = None,
+    upload: Annotated[protocol.Upload, Query()], body: UploadDep, service: ServiceDep
 ) -> protocol.Dataset:
-    """Upload a CSV file as the raw body: a header line, one row per sample."""
-    table, warnings = datasets.ingest_csv(body.read(), target, task)
+    """Upload a file as the raw body: CSV with a header line, Parquet, or NPZ.
+
+    A row of the file is a row of the data set, unless series in long format or a forecast are
+    asked for. Of an NPZ file, `x` holds the inputs and `y` the target.
+    """
+    table, warnings = datasets.ingest(body.read(), upload)
     # Written before the transaction: SQLite has one writer, which should not wait for a disk.
     datasets.store(service.blobs, table)
     return service.database.transact(
-        lambda s, now: datasets.add(s, now, service.blobs, name, table, warnings)
+        lambda s, now: datasets.add(s, now, service.blobs, upload.name, table, warnings)
     )
 
 

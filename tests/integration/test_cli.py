@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import typer
 from fastapi.testclient import TestClient
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from hpo_service.app import create_app
@@ -135,6 +136,29 @@ def test_a_data_set_of_ones_own(hpo: Hpo, tmp_path: Path) -> None:
     assert "mine" in done(hpo("dataset", "add", str(path), "--target", "bought"))
     assert "price" in failed(hpo("dataset", "add", str(path), "--target", "price", "--name", "b"))
     assert "mine" in done(hpo("dataset", "list"))
+
+
+def test_a_folder_of_images_is_packed_and_sent(hpo: Hpo, tmp_path: Path) -> None:
+    for at in range(24):
+        path = tmp_path / "pets" / ("cat" if at % 2 else "dog") / f"{at}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (5, 4), 10 * at).save(path)
+    said = done(hpo("dataset", "add", str(tmp_path / "pets"), "--size", "6x7"))
+    assert "24 images of 2 classes, 6x7 pixels, grey." in said
+    assert re.search(r"pets +classification +24 +image 1x6x7 +uploaded", said)
+    assert "HEIGHTxWIDTH" in failed(hpo("dataset", "add", str(tmp_path), "--size", "big"), 2)
+    (tmp_path / "empty").mkdir()
+    assert "has no images" in failed(hpo("dataset", "add", str(tmp_path / "empty")))
+
+
+def test_options_say_what_the_columns_of_a_file_are(hpo: Hpo, tmp_path: Path) -> None:
+    path = tmp_path / "visits.csv"
+    lines = [f"p{i // 2},{i % 2},{i % 7},{i % 5},{'ab'[i // 2 % 2]}" for i in range(80)]
+    path.write_text("\n".join(["who,day,pulse,note,ill", *lines]))
+    options = ["--target", "ill", "--id", "who", "--time", "day", "--drop", "note"]
+    said = done(hpo("dataset", "add", str(path), *options))
+    assert re.search(r"visits +classification +40 +sequence 2x1 +uploaded", said)
+    assert "time: " in failed(hpo("dataset", "add", str(path), "--target", "ill", "--id", "who"))
 
 
 @pytest.mark.parametrize(

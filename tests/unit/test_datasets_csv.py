@@ -3,27 +3,30 @@ from __future__ import annotations
 import csv
 import io
 import time
+from typing import Any
 
 import numpy as np
 import pytest
 
-from hpo_service import errors
-from hpo_service.datasets import Table, csv_file, ingest_csv
+from hpo_service import errors, protocol
+from hpo_service.datasets import Table, csv_file
+from hpo_service.datasets.ingest import ingest as ingested
 
 HEADER = "size,color,y"
 ROWS = [f"{i * 1.5},{'rgb'[i % 3]},{'no' if i % 2 else 'yes'}" for i in range(30)]
 GOOD = "\n".join([HEADER, *ROWS, ""])
 
 
-def refusal(text: str | bytes, target: str = "y", task: str | None = None) -> errors.InvalidRequest:
+def refusal(text: str | bytes, target: str = "y", **more: Any) -> errors.InvalidRequest:
     data = text if isinstance(text, bytes) else text.encode()
     with pytest.raises(errors.InvalidRequest) as caught:
-        ingest_csv(data, target, task)  # type: ignore[arg-type]
+        ingested(data, protocol.Upload(name="mine", target=target, **more))
     return caught.value
 
 
-def ingest(text: str, target: str = "y", **more: str) -> tuple[Table, str]:
-    table, warnings = ingest_csv(text.encode(), target, **more)  # type: ignore[arg-type]
+def ingest(text: str, target: str = "y", **more: Any) -> tuple[Table, str]:
+    upload = protocol.Upload(name="mine", target=target, **more)
+    table, warnings = ingested(text.encode(), upload)
     return table, "\n".join(warnings)
 
 
@@ -139,7 +142,7 @@ def test_decimal_commas_are_read_where_the_comma_is_no_delimiter() -> None:
         (["k"] * 40, "has the same value in all rows: left out"),
         ([""] * 40, "has no value in any row: left out"),
         ([f"n{i}" for i in range(40)], "has 40 different texts (like 'n0')"),
-        ([*range(39), "?!"], "line 41 has '?!', so that it cannot be read as numbers: left out"),
+        ([*range(39), "?!"], "so that it cannot be read as numbers (name it in `numeric`"),
         (["k", *[""] * 39], "has a value in one row only: left out"),
     ],
 )
