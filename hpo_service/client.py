@@ -136,6 +136,10 @@ class Client:
         body = self._send("GET", _path("studies", study, "final"), timeout=SLOW_TIMEOUT)
         return _parse(protocol.Final, body)
 
+    def diagnosis(self, study: StudyKey) -> protocol.Diagnoses:
+        body = self._send("GET", _path("studies", study, "diagnosis"), timeout=SLOW_TIMEOUT)
+        return _parse(protocol.Diagnoses, body)
+
     def importances(self, study: StudyKey) -> protocol.Importances:
         body = self._send("GET", _path("studies", study, "importances"), timeout=SLOW_TIMEOUT)
         return _parse(protocol.Importances, body)

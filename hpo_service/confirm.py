@@ -74,6 +74,12 @@ def validation(row: Trial, of_study: protocol.Validation) -> protocol.Validation
     )
 
 
+def scored_share(given: protocol.Validation) -> float:
+    """Of the rows, those that a fold of a confirm row scores."""
+    folds = given.model_copy(update={"method": "k_fold", "folds": _folds(given)})
+    return (given if given.method == "hold_out" else folds).scored_share
+
+
 def chosen(session: Session, study: Study) -> Trial | None:
     """The search trial with the best mean over fresh folds; None where none was confirmed.
 

@@ -32,7 +32,7 @@ def winner(session: Session, study: Study) -> Trial | None:
 def refits(session: Session, study: Study) -> list[protocol.ModelSetting]:
     """What the final row fits on the whole search part: the winner, then completed baselines."""
     first = winner(session, study)
-    objective = _objective(study)
+    objective = objective_of(study)
     if first is None or objective is None:
         return []
     settings = [
@@ -74,7 +74,7 @@ def result(session: Session, study: Study) -> protocol.Final:
 
     Held-out scores are there once the final row is complete.
     """
-    objective = _objective(study)
+    objective = objective_of(study)
     last = next(iter(_rows(session, study, "final")), None)
     told = last.estimates if last is not None and last.state == "complete" else []
     estimates = [protocol.Estimate.model_validate(estimate) for estimate in told]
@@ -152,7 +152,8 @@ def _compared(session: Session, study: Study) -> int:
     )
 
 
-def _objective(study: Study) -> protocol.TrainObjective | None:
+def objective_of(study: Study) -> protocol.TrainObjective | None:
+    """What a study trains; None where it trains nothing of the catalog."""
     if study.spec is None:
         return None
     objective = protocol.StudySpec.model_validate(study.spec).objective

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
 
-from hpo_service import catalog, protocol
+from hpo_service import catalog, confirm, protocol
+from hpo_service.selection import corrected_error
 
 # The interval of an accuracy near 0.9 from fewer rows is wider than +-0.06.
 FEW_ROWS = 100
@@ -77,7 +77,7 @@ def _epoch_was_chosen(objective: protocol.TrainObjective, first: protocol.Scored
 def _about_held_out(
     objective: protocol.TrainObjective, first: protocol.Scored, uses: int
 ) -> list[str]:
-    if not objective.holdout:
+    if objective.holdout == 0:
         return [
             'No rows were held out ("holdout": 0): all of them were searched on, and there is no '
             "score of a network on rows that the search never saw."
@@ -178,10 +178,6 @@ def _standard_error(
     """Of the mean difference over folds whose training rows overlap."""
     pairs = zip(*(each.folds[0] if each.folds else [] for each in (one, other)), strict=True)
     differences = [a - b for a, b in pairs if a is not None and b is not None]
-    if len(differences) < 2:
-        return None
-    # Rows that score for each row that trains.
-    share = validation.share if validation.method == "hold_out" else 1 / validation.folds
-    ratio = share / (1 - share)
-    spread: float = statistics.stdev(differences)
-    return spread * math.sqrt(1 / len(differences) + ratio)
+    share = confirm.scored_share(validation)
+    error = corrected_error(differences, share / (1 - share))
+    return None if math.isnan(error) else error

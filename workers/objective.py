@@ -137,7 +137,13 @@ class _CrossValidation:
         for trial, found in zip(group.trials, scores, strict=True):
             step = len(trial.curve.points) + 1
             point = curve.point(
-                step, found.folds, optimised, found.train_loss, found.inner, found.pooled
+                step,
+                found.folds,
+                optimised,
+                found.train_loss,
+                found.inner,
+                found.pooled,
+                found.shown,
             )
             trial.curve.add(point)
             self._channel.report(tells.report(trial.lease.lease_id, point))

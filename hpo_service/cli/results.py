@@ -82,6 +82,15 @@ def print_final(console: Console, final: protocol.Final) -> None:
         console.print(f"[dim]- {escape(note)}[/]")
 
 
+def print_diagnosis(console: Console, found: protocol.Diagnoses) -> None:
+    """What ails the winner, and what to try next."""
+    if found.study is None:
+        return
+    kind = found.study.kind.replace("_", " ")
+    console.print(f"[bold]Diagnosis[/]: {kind}. {escape(found.study.reason)}")
+    console.print(f"[dim]Next: {escape('; '.join(found.study.next))}.[/]")
+
+
 def score_table(final: protocol.Final, place: int) -> Table:
     """Winner, default and baselines by the metric at `place`: on the folds of the search, on fresh
     ones, and on held-out rows.

@@ -110,6 +110,7 @@ def show(
         final = client.final(study)
         if final.state != "none":
             results.print_final(out, final)
+            results.print_diagnosis(out, client.diagnosis(study))
 
 
 @studies.command(epilog="Example: hpo study watch my-digits")

@@ -73,7 +73,16 @@ from hpo_service.protocol.leases import (
     Worker,
 )
 from hpo_service.protocol.model import ModelCard
-from hpo_service.protocol.results import ErrorBody, Final, Fresh, Importances, Problem, Scored
+from hpo_service.protocol.results import (
+    Diagnoses,
+    Diagnosis,
+    ErrorBody,
+    Final,
+    Fresh,
+    Importances,
+    Problem,
+    Scored,
+)
 from hpo_service.protocol.space import Choice, Distribution, FloatRange, IntRange, SearchSpace
 from hpo_service.protocol.study import (
     Best,
@@ -122,6 +131,8 @@ __all__ = [
     "Datasets",
     "Decision",
     "Decisions",
+    "Diagnoses",
+    "Diagnosis",
     "Direction",
     "Distribution",
     "EndedBy",

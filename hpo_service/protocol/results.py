@@ -62,6 +62,24 @@ class Final(Model):
     error: TrialError | None = None
 
 
+class Diagnosis(Model):
+    """What ails a trial: too simple (underfitting, high bias), too free (overfitting, high
+    variance), or a matter of luck (unstable); why, and what to try next, the best first.
+    """
+
+    number: int
+    kind: Literal["underfitting", "overfitting", "unstable", "fine", "cannot_tell"]
+    reason: str
+    next: list[str]
+
+
+class Diagnoses(Model):
+    """Of the study, by its winner, and of its best trials, the best first."""
+
+    study: Diagnosis | None
+    trials: list[Diagnosis]
+
+
 class Importances(Model):
     importances: dict[str, float]
 

@@ -52,6 +52,14 @@ class Validation(Model):
         Field(description="Unset: where one class per row is drawn by k_fold or hold_out."),
     ] = None
 
+    @property
+    def scored_share(self) -> float:
+        """Of the rows, those that one fold scores; of one row left out next to none."""
+        if self.method == "leave_one_out":
+            return 0.0
+        pieces = self.folds + (self.method == "time_series")
+        return self.share if self.method == "hold_out" else 1 / pieces
+
 
 class TrainObjective(Model):
     """A network of the catalog, trained and cross-validated by our own workers."""

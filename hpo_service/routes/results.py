@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Query, Response
 from sqlalchemy import select
 
-from hpo_service import final, plots, protocol, studies, views
+from hpo_service import diagnoses, final, plots, protocol, studies, views
 from hpo_service.routes.dependencies import ServiceDep, StudyKey
 from hpo_service.tables import Trial
 
@@ -35,6 +35,13 @@ def final_result(study: StudyKey, service: ServiceDep) -> protocol.Final:
     """The winner, refitted and scored once on rows the search never saw, beside the baselines."""
     with service.database.read() as session:
         return final.result(session, studies.get(session, study))
+
+
+@router.get("/diagnosis")
+def diagnosis(study: StudyKey, service: ServiceDep) -> protocol.Diagnoses:
+    """Too simple, too free or a matter of luck: what the curves tell, and what to try next."""
+    with service.database.read() as session:
+        return diagnoses.of_study(session, studies.get(session, study))
 
 
 @router.get("/importances")

@@ -63,7 +63,7 @@ def test_one_report_an_epoch_and_the_last_one_is_the_value(data: Path) -> None:
     assert [len(folds) for folds in reports[0].folds] == [5, 5]
     means = [float(np.mean(folds)) for folds in reports[-1].folds]  # type: ignore[arg-type]
     assert reports[-1].values == pytest.approx(means)
-    assert set(reports[-1].metrics) == {"f1_macro", "train_loss"}
+    assert set(reports[-1].metrics) == {"f1_macro", "train_accuracy", "train_loss"}
     assert (tell.state, tell.epoch, tell.values) == ("complete", 6, reports[-1].values)
 
 

@@ -17,6 +17,12 @@ from workers.data.folds import Rows, inner_split
 from workers.data.layouts import SPECIAL, Block, Layout
 from workers.data.preprocessing import Preprocessing
 
+Scored = Literal["valid", "inner", "shown"]
+
+# Of each part's training rows, to be scored like validation rows: what it costs beside training is
+# little, and the error of a score of so many rows is too.
+SHOWN_ROWS = 400
+
 
 @dataclass(frozen=True)
 class Part:
@@ -38,6 +44,12 @@ class Part:
     train_weight: Floats | None = None
     valid_weight: Floats | None = None
     inner_weight: Floats | None = None
+
+    def some_trained(self, most: int) -> tuple[Floats, Codes | Floats, Floats | None]:
+        """Inputs, targets as stored and weights of up to so many training rows, always the same."""
+        rows = np.random.default_rng(0).permutation(len(self.train_inputs))[:most]
+        weights = None if self.train_weight is None else self.train_weight[rows]
+        return self.train_inputs[rows], self.train_target[rows], weights
 
 
 def split(
@@ -105,6 +117,7 @@ class Table:
     valid_mask   (parts, rows)         target_mean, target_scale (parts, 1, targets)
     train_weight (all rows,), None where all count alike
     inner_*      like valid_*, of the rows to stop early by; None where the parts have none
+    shown_*      like valid_*, of some rows that a part trains on, to tell bias from variance
 
     `dims`: the schema's shape; `symbols`: codes that a structured text may have, with padding and
     unknown, 0 for other kinds; `blocks`: columns of the inputs that are one category one-hot.
@@ -125,6 +138,9 @@ class Table:
     inner_inputs: Tensor | None
     inner_target: Tensor | None
     inner_mask: Tensor | None
+    shown_inputs: Tensor
+    shown_target: Tensor
+    shown_mask: Tensor
     layout: Layout
     kind: protocol.DataKind
     dims: tuple[int, ...]
@@ -154,6 +170,7 @@ class Table:
             if part.inner_inputs is not None and part.inner_target is not None
         ]
         inner = _scoring(stopping, dtype, device) if stopping else (None, None, None)
+        shown = _scoring([each.some_trained(SHOWN_ROWS) for each in parts], dtype, device)
         return cls(
             task=schema.task,
             outputs=len(schema.classes) or len(schema.target),
@@ -170,6 +187,9 @@ class Table:
             inner_inputs=inner[0],
             inner_target=inner[1],
             inner_mask=inner[2],
+            shown_inputs=shown[0],
+            shown_target=shown[1],
+            shown_mask=shown[2],
             layout=fitted[0].layout,
             kind=schema.kind,
             dims=tuple(schema.shape or ()),
@@ -178,10 +198,19 @@ class Table:
             blocks=fitted[0].blocks,
         )
 
-    def scored(self, which: Literal["valid", "inner"]) -> tuple[Tensor, Tensor]:
-        """Targets and mask of the rows that score, or of those to stop early by."""
+    def inputs(self, which: Scored) -> Tensor:
+        """Inputs of rows that score, of those to stop early by, or of some that train."""
+        if which == "inner":
+            assert self.inner_inputs is not None, "the parts have no inner rows"
+            return self.inner_inputs
+        return self.valid_inputs if which == "valid" else self.shown_inputs
+
+    def scored(self, which: Scored) -> tuple[Tensor, Tensor]:
+        """Targets and mask of these rows."""
         if which == "valid":
             return self.valid_target, self.valid_mask
+        if which == "shown":
+            return self.shown_target, self.shown_mask
         assert self.inner_target is not None
         assert self.inner_mask is not None
         return self.inner_target, self.inner_mask

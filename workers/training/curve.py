@@ -38,6 +38,7 @@ def point(
     train_loss: Sequence[float] | None = None,
     inner: Sequence[float] | None = None,
     pooled: Mapping[str, float] | None = None,
+    shown: Sequence[float] | None = None,
 ) -> Point:
     """The point of all folds' `scores` by metric; every metric not optimised is recorded.
 
@@ -47,6 +48,8 @@ def point(
     metrics = {name: mean for name, mean in means.items() if name not in optimised}
     if train_loss is not None:
         metrics["train_loss"] = _mean(train_loss)
+    if shown is not None:
+        metrics[f"train_{optimised[0]}"] = _mean(shown)
     if inner is not None:
         metrics[INNER] = _mean(inner)
     folds = [scores[name] for name in optimised]

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from workers.data.parts import Part
+from workers.data.parts import SHOWN_ROWS, Part
 from workers.models import MODELS, EstimatorModel
 from workers.training import costs, seeding
 from workers.training.costs import Cost
@@ -35,14 +35,15 @@ class EstimatorGroup:
         """Fit and score every fold."""
         parts, names = self.folds.parts("columns", inner=False), self.folds.measured
         fitted = [self._fit(part, at) for at, part in enumerate(parts)]
-        predictions = self._said = [prediction for prediction, _ in fitted]
+        predictions = self._said = [prediction for prediction, _, _ in fitted]
         each = [
             self.folds.measure_rows(names, prediction, [part])
             for prediction, part in zip(predictions, parts, strict=True)
         ]
         scores = {name: [measured[name] for measured in each] for name in names}
-        scores |= costs.of_trial(self.folds.costs, [[cost] for _, cost in fitted], False, {})
-        return [Scores(scores, pooled=self._pool(predictions, parts))]
+        scores |= costs.of_trial(self.folds.costs, [[cost] for _, _, cost in fitted], False, {})
+        shown = [found for _, found, _ in fitted]
+        return [Scores(scores, shown=shown, pooled=self._pool(predictions, parts))]
 
     def keep(self, trials: Sequence[Trial]) -> None:
         """Go on with these trials only."""
@@ -64,8 +65,10 @@ class EstimatorGroup:
         """How it was computed."""
         return {"kernel": "scikit-learn"} | self.folds.notes("columns", inner=False)
 
-    def _fit(self, part: Part, at: int) -> tuple[Tensor, Cost]:
-        """What a fold's model says of the rows that score it, and what it took."""
+    def _fit(self, part: Part, at: int) -> tuple[Tensor, float, Cost]:
+        """What a fold's model says of the rows that score it, its score on some that it was fitted
+        on, and what it took.
+        """
         trial = self.trials[0]
         model = MODELS[trial.family.name]
         assert isinstance(model, EstimatorModel)
@@ -78,7 +81,8 @@ class EstimatorGroup:
             prediction = torch.from_numpy(fitted.predict(part.valid_inputs))
         numbers = float(sum(array.size for array in fitted.arrays().values()))
         latency = 1000 * predicting.seconds / max(len(prediction), 1)
-        return prediction, Cost(training.seconds, numbers, latency)
+        shown = self.folds.measure_shown(fitted.predict(part.some_trained(SHOWN_ROWS)[0]), part)
+        return prediction, shown, Cost(training.seconds, numbers, latency)
 
     def _pool(self, predictions: Sequence[Tensor], parts: Sequence[Part]) -> dict[str, float]:
         """The values over all rows of a repeat together, mean over repeats."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hpo_service import catalog, protocol
@@ -16,12 +16,11 @@ from workers import generation, metrics
 from workers.data.dataset import Dataset
 from workers.data.folds import Rows, per_repeat, splits
 from workers.data.layouts import Layout
-from workers.data.parts import Part, Table, flatten_steps, split
+from workers.data.parts import SHOWN_ROWS, Part, Scored, Table, flatten_steps, split
 from workers.models import MODELS, NetworkModel
 from workers.training import pooling
 
 Key = tuple[Layout, bool]
-Scored = Literal["valid", "inner"]
 
 
 @dataclass(frozen=True)
@@ -141,6 +140,15 @@ class Folds:
         mask = np.concatenate(weights) if weights else np.ones(len(target))
         found = _measure(names, prediction[None], target[None], torch.from_numpy(mask)[None])
         return {name: float(value[0]) for name, value in found.items()}
+
+    def measure_shown(self, prediction: NDArray[np.float64], part: Part) -> float:
+        """The first metric of predictions of the part's rows that are shown again."""
+        _, target, weight = part.some_trained(SHOWN_ROWS)
+        mask = torch.from_numpy(np.ones(len(target)) if weight is None else weight)
+        (name,) = self.optimised[:1]
+        said = torch.from_numpy(prediction)
+        found = _measure([name], said[None], torch.from_numpy(target)[None], mask[None])
+        return float(found[name][0])
 
     @property
     def measured(self) -> list[str]:

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from workers import generation
+from workers.data.parts import Scored
 from workers.models import MODELS, NetworkModel
 from workers.training import costs, kernels, seeding
 from workers.training.costs import Cost
 from workers.training.estimators import EstimatorGroup
 from workers.training.folds import Folds
-from workers.training.lanes import Lane, Lanes, Scored, State, shape_of
+from workers.training.lanes import Lane, Lanes, State, shape_of
 from workers.training.scores import Scores, combine, predictions
 from workers.training.trial import Trial
 
@@ -45,6 +46,7 @@ class Found:
     """What the lanes of a group came to in an epoch: by trial, then [restart][part]."""
 
     losses: dict[Seat, float] = field(default_factory=dict)
+    shown: dict[Seat, float] = field(default_factory=dict)
     scores: dict[Scored, dict[Seat, dict[str, float]]] = field(
         default_factory=lambda: {"valid": {}, "inner": {}}
     )
@@ -100,6 +102,8 @@ class NetworkGroup:
             predicting = self._score(each, "valid", self.folds.measured, found)
             if self._inner:
                 self._score(each, "inner", self.folds.watched, found)
+            if not self.folds.generating:
+                found.shown |= self._shown(each)
             if self.folds.costs:
                 found.costs |= self._costs(each, training.seconds, predicting)
         self._said = found.predictions["valid"]
@@ -234,6 +238,12 @@ class NetworkGroup:
                 self._add(seat, prediction[at], which, names, scores)
         return predicting.seconds
 
+    def _shown(self, each: Pass) -> dict[Seat, float]:
+        """The first metric of each lane on rows that it was trained on."""
+        (name,) = self.folds.optimised[:1]
+        found = self._measure(each.lanes.predict("shown"), each.seats, "shown", [name])
+        return {seat: measured[name] for seat, measured in found.items()}
+
     def _generated(
         self, each: Pass, network: generation.Generator, names: list[str]
     ) -> dict[Seat, dict[str, float]]:
@@ -296,7 +306,8 @@ class NetworkGroup:
 
         how, losses = trial.settings.restart_score, by_seat(found.losses)
         inner = by_seat(found.scores["inner"]) if self._inner else None
-        scores = combine(how, by_seat(found.scores["valid"]), losses, inner)
+        shown = None if self.folds.generating else by_seat(found.shown)
+        scores = combine(how, by_seat(found.scores["valid"]), losses, inner, shown)
         pooled: dict[Scored, dict[str, float]] = {"valid": {}, "inner": {}}
         for which, kept in found.predictions.items():
             if kept and (names := self._pooled(which)):

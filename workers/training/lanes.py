@@ -8,20 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hpo_service import errors
-from workers.data.parts import Table
+from workers.data.parts import Scored, Table
 from workers.models import outputs
 from workers.models.base import Arrays, NetworkModel, Shape
 from workers.training.optimizers import optimizer
 from workers.training.penalties import penalties
-
-Scored = Literal["valid", "inner"]
 
 
 @dataclass(frozen=True)
@@ -94,10 +92,8 @@ class Lanes:
         With a class for each step: (lanes, rows * steps, classes).
         """
         table, parts = self._table, [lane.part for lane in self._lanes]
-        inputs = table.valid_inputs if which == "valid" else table.inner_inputs
-        assert inputs is not None, "the parts have no inner rows"
         mean, scale = table.target_mean[parts], table.target_scale[parts]
-        found = self.network.predict(inputs[parts])
+        found = self.network.predict(table.inputs(which)[parts])
         return outputs.said(found, table.task, table.outputs, mean, scale)
 
     def keep(self, lanes: Sequence[int]) -> None:

@@ -19,12 +19,14 @@ class Scores:
     """One epoch of one trial, values in the order (repeat, fold).
 
     `inner`: what early stopping watches, where that is not the first metric of the scoring rows;
+    `shown`: the first metric on rows that were trained on, by the networks of the finished epoch;
     `pooled`: the value of those metrics that is not the mean of the folds.
     """
 
     folds: dict[str, list[float]]
     train_loss: list[float] | None = None
     inner: list[float] | None = None
+    shown: list[float] | None = None
     pooled: dict[str, float] = field(default_factory=dict)
 
 
@@ -33,6 +35,7 @@ def combine(
     scores: Sequence[Sequence[Measured]],
     losses: Sequence[Sequence[float]],
     inner: Sequence[Sequence[Measured]] | None,
+    shown: Sequence[Sequence[float]] | None = None,
 ) -> Scores:
     """One value for each part out of [part][restart].
 
@@ -51,7 +54,8 @@ def combine(
     if inner is not None:
         values = [[next(iter(measured.values())) for measured in part] for part in inner]
         watched = [_one(how, v, part) for v, part in zip(values, losses, strict=True)]
-    return Scores(folds, [_mean(part) for part in losses], watched)
+    trained = None if shown is None else [_mean(part) for part in shown]
+    return Scores(folds, [_mean(part) for part in losses], watched, trained)
 
 
 def predictions(
