@@ -47,6 +47,8 @@ def start(session: WriteSession, now: datetime, study: Study) -> bool:
     objective = _objective(study)
     if objective is None or len(study.directions) > 1 or _rows(session, study):
         return False
+    if (study.spec or {}).get("select") == "one_standard_error":
+        return False
     settings, repeats = _affordable(_candidates(session, study), study, objective.validation)
     for trial in settings:
         session.add(_row(study, now, trial, trial.number, repeats))

@@ -11,22 +11,62 @@ from pydantic import JsonValue
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from hpo_service import confirm, curves, notes, protocol, ranking, seeds
+from hpo_service import confirm, curves, notes, protocol, ranking, seeds, selection
 from hpo_service.tables import Attempt, Report, Study, Trial
 
 FinalState = Literal["none", "waiting", "running", "complete", "fail"]
 Folds = list[list[float | None]]
 
 WINNER = "winner"
+# Trials worse than so many others are not within a standard error of the best.
+MOST_COMPARED = 200
 
 
 def winner(session: Session, study: Study) -> Trial | None:
-    """The trial that did best on fresh folds; before that, or without, the best of the search.
+    """The trial that did best on fresh folds; before that, or without, the best of the search; or
+    the one that the study's rule selects.
 
     Of a Pareto set, the best by its first value. None where nothing has completed.
     """
+    if _simplest_wins(study):
+        return _simplest(session, study)
     found = confirm.chosen(session, study)
     return found or next(iter(ranking.first(session, study, 1)), None)
+
+
+def _simplest_wins(study: Study) -> bool:
+    return (study.spec or {}).get("select") == "one_standard_error"
+
+
+def _simplest(session: Session, study: Study) -> Trial | None:
+    """The smallest network that is as good as the best, as far as the folds can tell."""
+    objective, trials = objective_of(study), ranking.first(session, study, MOST_COMPARED)
+    if objective is None or not trials:
+        return None
+    points = curves.load(session, [trial.id for trial in trials])
+    known = {
+        trial.number: (trial, folds[0])
+        for trial in trials
+        if (folds := curves.folds_at(points.get(trial.id, []), trial.epoch))
+        and None not in folds[0]
+        and trial.metrics.get(selection.SIZE) is not None
+    }
+    candidates = [
+        selection.Candidate(
+            number=trial.number or 0,
+            value=trial.values[0] if trial.values else 0.0,
+            folds=[value for value in folds if value is not None],
+            parameters=round(trial.metrics[selection.SIZE]),
+        )
+        for trial, folds in known.values()
+    ]
+    if not candidates:
+        return trials[0]
+    share = objective.validation.scored_share
+    chosen = selection.one_standard_error(
+        candidates, study.directions[0], n_train=1 - share, n_valid=share
+    )
+    return known[chosen.number][0]
 
 
 def refits(session: Session, study: Study) -> list[protocol.ModelSetting]:
@@ -109,6 +149,9 @@ def result(session: Session, study: Study) -> protocol.Final:
     said = notes.notes(made, study.directions, objective, _compared(session, study))
     if best_row is not None:
         said += notes.about_pooled(_told_notes(session, best_row))
+    if _simplest_wins(study) and best_row is not None:
+        (best,) = ranking.first(session, study, 1)
+        said += notes.about_selection(best.number, (best.values or [0.0])[0], best_row.number)
     return made.model_copy(update={"notes": said})
 
 

@@ -113,6 +113,16 @@ def _about_fresh_folds(
     return notes if default is None else [*notes, _gain(first, default, direction, validation)]
 
 
+def about_selection(best: int | None, value: float, winner: int | None) -> list[str]:
+    """Of a winner that the rule of one standard error selected, beside the best trial."""
+    if best == winner:
+        return ["The best trial is the smallest network within one standard error of itself."]
+    return [
+        "The winner is the smallest network within one corrected standard error of trial "
+        f"{best}, which scored {value:.4f}."
+    ]
+
+
 def _about_estimate(final: protocol.Final) -> list[str]:
     found = final.estimate
     if found is None or found.kind == "held_out":

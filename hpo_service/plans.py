@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy.orm import Session
 
-from hpo_service import catalog, datasets, errors, protocol, space
+from hpo_service import catalog, datasets, errors, protocol, selection, space
 from hpo_service.artifacts import Blobs
 from hpo_service.catalog.family import Family
 from hpo_service.pruners import PRUNERS
@@ -39,6 +39,8 @@ class Plan:
 
 def plan(session: Session, blobs: Blobs, spec: protocol.StudySpec) -> Plan:
     """Check the spec against catalog, data and plug-ins; raises `InvalidRequest`."""
+    if spec.select != "fresh_folds" and not isinstance(spec.objective, protocol.TrainObjective):
+        raise errors.invalid("select", "is a rule for networks of the catalog: leave it out")
     if isinstance(spec.objective, protocol.ExternalObjective):
         made = _plan_external(spec, spec.objective)
     elif isinstance(spec.objective, protocol.CustomObjective):
@@ -121,10 +123,12 @@ def _plan_train(
     for i, name in enumerate(objective.record):
         _metric(f"objective.record.{i}", name, task, least)
     _refuse_cost_alone(metrics, task)
+    record = _recorded(spec, objective, metrics)
     _refuse_repeats("objective.metrics", [*metrics, *objective.record])
     filled = objective.model_copy(
         update={
             "metrics": metrics,
+            "record": record,
             "validation": prepared.validation,
             "holdout": prepared.holdout,
         }
@@ -136,6 +140,17 @@ def _plan_train(
         holdout_sha256=prepared.holdout_sha256,
         baselines=() if task == "generation" else _baselines(objective, prepared.schema),
     )
+
+
+def _recorded(
+    spec: protocol.StudySpec, objective: protocol.TrainObjective, metrics: list[str]
+) -> list[str]:
+    """What is measured only: the rule of one standard error asks for the size of each network."""
+    if spec.select == "fresh_folds":
+        return objective.record
+    if len(metrics) > 1:
+        raise errors.invalid("select", "one_standard_error is a rule for one metric")
+    return list(dict.fromkeys([*objective.record, selection.SIZE]))
 
 
 def _family(name: str) -> Family:

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 from hpo_service import protocol
 
+# The metric that says how many numbers a network trains.
+SIZE = "parameters"
+
 
 @dataclass(frozen=True)
 class Candidate:

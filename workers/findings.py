@@ -102,7 +102,8 @@ def of_winner(
         return None
     direction = METRICS[metric].direction
     apart = _apart(held_out, baseline.of.model or "", metric, direction)
-    if metric == "accuracy" and data.group is None and data.weight is None:
+    apart_rows = data.group is None and data.weight is None and not data.schema.ordered
+    if metric == "accuracy" and apart_rows:
         found = verdict.of_rows(_right(winner, data), _right(baseline, data), held_out=apart)
     else:
         ours, theirs = (np.array(each.of.folds[0], np.float64) for each in (winner, baseline))

@@ -175,6 +175,15 @@ class StudySpec(Model):
             "on it alone, and only a family has a default.",
         ),
     ] = None
+    select: Annotated[
+        Literal["fresh_folds", "one_standard_error"],
+        Field(
+            description="How the winner is chosen. fresh_folds: the best few and the default are "
+            "trained anew on other folds, whose mean decides. one_standard_error: of the trials "
+            "within one corrected standard error of the best, the one with the fewest trained "
+            "numbers (one metric only)."
+        ),
+    ] = "fresh_folds"
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
 
 

@@ -421,3 +421,24 @@ def test_several_metrics_are_not_confirmed(database: Database) -> None:
     for n in range(30):
         books.trial([n / 100, 1.0])
     assert confirmed(books) == []
+
+
+# --- the smallest of equals -----------------------------------------------------------------
+
+
+def test_the_smallest_network_within_a_standard_error_may_be_selected(database: Database) -> None:
+    books = Books(database, ["maximize"], {"metrics": ["accuracy"]})
+    books.study.spec["select"] = "one_standard_error"
+    folds = {
+        0: ([0.90, 0.91, 0.92, 0.93, 0.94], 9000),
+        1: ([0.91, 0.90, 0.92, 0.92, 0.94], 300),
+        2: ([0.80, 0.81, 0.82, 0.83, 0.84], 20),
+    }
+    for values, size in folds.values():
+        mean = sum(values) / 5
+        row = books.trial([mean], params={"dropout": 0.1}, epoch=3, metrics={"parameters": size})
+        books.report(row, 3, [[*values]])
+    assert (books.best(), books.winner()) == ([0], 1)
+    assert confirmed(books) == []
+    notes = " ".join(books.result().notes)
+    assert "smallest network within one corrected standard error of trial 0, which scored" in notes

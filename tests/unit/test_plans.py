@@ -169,7 +169,7 @@ def test_a_function_of_ones_own_gets_the_rows_that_a_family_would_get(
 ) -> None:
     made, trained = (
         own(database, tmp_path, {"dataset": "iris"}),
-        plan(database, tmp_path, "mlp", "iris"),
+        plan(database, tmp_path, "mlp", "iris", holdout=0.2),
     )
     assert made.search_sha256 == trained.search_sha256 is not None
     assert made.holdout_sha256 == trained.holdout_sha256 is not None
@@ -226,3 +226,24 @@ def test_small_data_holds_out_nothing_unless_asked(
     assert isinstance(made.spec.objective, protocol.TrainObjective)
     assert made.spec.objective.holdout == share
     assert (made.holdout_sha256 is not None) == (share > 0)
+
+
+def test_the_rule_of_one_standard_error_measures_the_networks(
+    database: Database, tmp_path: Path
+) -> None:
+    rule = {"select": "one_standard_error"}
+    made = plan(database, tmp_path, "mlp", "iris", spec=rule)
+    assert isinstance(made.spec.objective, protocol.TrainObjective)
+    assert made.spec.objective.record == ["parameters"]
+    with pytest.raises(errors.InvalidRequest, match="a rule for one metric"):
+        plan(database, tmp_path, "mlp", "iris", metrics=["accuracy", "log_loss"], spec=rule)
+    external = {
+        "name": "s",
+        "objective": {"kind": "external"},
+        "search_space": {"x": {"type": "float", "low": 0, "high": 1}},
+        "budget": {"trials": 3},
+        **rule,
+    }
+    given = protocol.StudySpec.model_validate(external)
+    with database.read() as session, pytest.raises(errors.InvalidRequest, match="select: is a"):
+        plans.plan(session, Blobs(tmp_path), given)
