@@ -232,7 +232,9 @@ def report(kind: Kind, outcomes: Sequence[Outcome]) -> list[tuple[bool, float, f
         ]
         case = f"{kind.name}, {rows} held-out rows"
         _share(f"coverage, {case}", covers, 0.91)
-        off = 0.0 if kind.classes else bias_of_r2(rows, np.mean([truth for _, truth in found]))
+        off = (
+            0.0 if kind.classes else bias_of_r2(rows, float(np.mean([truth for _, truth in found])))
+        )
         _error(f"mean error, {case}", [one.value - truth for one, truth in found], off)
     _choices(kind, outcomes)
     return every
@@ -264,7 +266,7 @@ def _error(case: str, errors: Sequence[float], off: float) -> None:
         peer=off if off else None,
         peer_name="bias of R2 itself on so few rows" if off else None,
         target=f"within 3 standard errors of {'that bias' if off else 0}",
-        met=abs(mean - off) <= 3 * error,
+        met=bool(abs(mean - off) <= 3 * error),
         more={
             "standard_error": round(error, 6),
             "standard_errors_from_0": round(mean / error, 2),

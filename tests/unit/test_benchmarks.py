@@ -94,12 +94,12 @@ def test_r2_of_few_rows_is_off_by_what_the_formula_says() -> None:
     assert found.mean() - 0.8 == pytest.approx(honesty.bias_of_r2(100, 0.8), rel=0.15)
 
 
+@pytest.mark.parametrize("kind", honesty.KINDS, ids=lambda kind: kind.name)
 def test_an_interval_that_misses_too_often_fails_its_target(
-    capsys: pytest.CaptureFixture[str],
+    kind: honesty.Kind, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kind = honesty.KINDS[0]
     held = honesty.HeldOut(rows=30, value=0.8, low=0.7, high=0.9, exact=0.3)
-    held_out = (held, held, held)
+    held_out = (held,) * len(kind.held_out)
     right, wrong = (
         honesty.Outcome(truth, truth, truth, held_out, 0.8, 0.8, True) for truth in (0.8, 0.6)
     )
