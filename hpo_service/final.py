@@ -131,6 +131,7 @@ def result(session: Session, study: Study) -> protocol.Final:
         for row in rows.values()
     }
     first = scored[best_row.id] if best_row else None
+    judged = _judged(session, last)
     made = protocol.Final(
         state=_state(last),
         metrics=(objective.metrics if objective else None) or [],
@@ -141,7 +142,8 @@ def result(session: Session, study: Study) -> protocol.Final:
         ],
         baselines=[scored[row.id] for row in baselines],
         estimate=_headline(estimates),
-        verdict=_verdict(session, last),
+        verdict=judged.verdict,
+        ensemble=judged.ensemble,
         held_out_uses=_held_out_uses(session, study),
         notes=[],
         error=_error(last),
@@ -161,12 +163,16 @@ def _headline(estimates: Sequence[protocol.Estimate]) -> protocol.Estimate | Non
     return min(of_winner, key=lambda each: each.kind != "held_out", default=None)
 
 
-def _verdict(session: Session, last: Trial | None) -> protocol.Verdict | None:
-    """What the final row's attempt found."""
+def _judged(session: Session, last: Trial | None) -> protocol.Judged:
+    """What the final row's attempt noted, once it has ended well."""
     if last is None or last.state != "complete":
-        return None
-    told = _told_notes(session, last).get("verdict")
-    return None if told is None else protocol.Verdict.model_validate(told)
+        return protocol.Judged()
+    known = {
+        name: found
+        for name, found in _told_notes(session, last).items()
+        if name in protocol.Judged.model_fields
+    }
+    return protocol.Judged.model_validate(known)
 
 
 def _held_out_uses(session: Session, study: Study) -> int:

@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from pydantic import JsonValue
 from sqlalchemy import ColumnElement, and_, func, literal, not_, or_, select, update
 from sqlalchemy.orm import Session
 
@@ -219,16 +218,14 @@ def tell(
         return protocol.Told(state=trial.state, values=trial.values)
     _require_held(attempt, trial)
     _apply(session, study, trial, told)
-    attempt.tell_digest, attempt.notes = digest, told.notes | _judged(told)
+    attempt.tell_digest, attempt.notes = (
+        digest,
+        told.notes | told.judged.model_dump(exclude_none=True),
+    )
     attempt.error = trial.error_message
     studies.end(session, now, trial, trial.state)
     studies.settle(session, now, study)
     return protocol.Told(state=trial.state, values=trial.values)
-
-
-def _judged(told: protocol.Tell) -> dict[str, JsonValue]:
-    """The verdict, which is kept among the attempt's notes."""
-    return {"verdict": told.verdict.model_dump()} if told.verdict else {}
 
 
 def release(session: WriteSession, now: datetime, lease_id: str, *, token: str) -> protocol.Told:

@@ -40,7 +40,8 @@ def notes(
             "fold to fold, not an interval for the true score."
         )
     notes += _about_held_out(objective, first, final.held_out_uses)
-    return [*notes, *_about_estimate(final), *_about_verdict(final)]
+    notes += [*_about_estimate(final), *_about_verdict(final)]
+    return [*notes, *_about_ensemble(final)]
 
 
 def about_pooled(told: Mapping[str, JsonValue]) -> list[str]:
@@ -152,6 +153,18 @@ def _about_verdict(final: protocol.Final) -> list[str]:
             f"a true difference of {found.detectable:.2g} would have shown four times in 5"
         )
     return [f"{answers[found.answer]}: {', '.join(known)} ({found.test} test on fresh folds)."]
+
+
+def _about_ensemble(final: protocol.Final) -> list[str]:
+    found = final.ensemble
+    if found is None or found.kind == "single":
+        return []
+    how = "the average" if found.kind == "average" else "a weighted mean"
+    return [
+        f"Together the best trials would score better than one: {found.metric} {found.score:.4f} "
+        f"as {how} of {len(found.weights)}, {found.alone:.4f} alone (each fold scored with what "
+        "was chosen on the others)."
+    ]
 
 
 def _with_interval(found: protocol.Estimate) -> str:

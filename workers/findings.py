@@ -15,17 +15,20 @@ from numpy.typing import NDArray
 
 from hpo_service import protocol
 from hpo_service.catalog import METRICS
-from workers import metrics
+from workers import measured, metrics
 from workers.data.dataset import Dataset
-from workers.evidence import verdict
+from workers.data.folds import Rows, per_repeat, splits
+from workers.evidence import ensembles, verdict
 from workers.evidence.bootstrap_cv import bootstrap_cv
 from workers.evidence.intervals import LEVEL
-from workers.training import out_of_fold
+from workers.training import out_of_fold, pooling
 from workers.work import Work
 
 METHOD = "bootstrap cross-validation"
 # A choice needs something to choose from.
 FEWEST = 2
+# More add little: the next best are worse, and much like the others.
+MOST_MEMBERS = 10
 # Fewer leave nothing outside of most draws.
 FEWEST_ROWS = 10
 
@@ -81,6 +84,57 @@ def of_choice(said: Sequence[Said], data: Dataset, metric: str) -> protocol.Esti
         method=METHOD,
         rows=int(rows.sum()),
     )
+
+
+def of_ensemble(
+    said: Sequence[Said], data: Dataset, lease: protocol.TrialLease, metric: str
+) -> protocol.Ensemble | None:
+    """Whether the best trials together would score better than one, by the first repeat.
+
+    None where predictions alone do not tell the metric, for fewer than two trials, and where the
+    folds of a repeat do not score every row.
+    """
+    members = [each for each in said if each.of.kind == "search"][:MOST_MEMBERS]
+    if metric not in metrics.METRICS or len(members) < FEWEST:
+        return None
+    stacked = np.stack([each.prediction[0] for each in members])
+    if np.isnan(stacked).any():
+        return None
+    validation = measured.objective(lease).validation
+    parts = list(splits(data, validation, lease.study_seed))[: per_repeat(data, validation)]
+    fold = np.zeros(data.rows, dtype=np.int64)
+    for at, (_, rows) in enumerate(parts):
+        fold[rows] = at
+    used, (alone, *_) = ensembles.blend(
+        metric,
+        METRICS[metric].direction,
+        torch.from_numpy(stacked),
+        torch.from_numpy(data.target),
+        fold,
+        weight=data.weight,
+        pooled=_pooled(metric, data, [rows for _, rows in parts]),
+    )
+    if not math.isfinite(used.score) or not math.isfinite(alone.score):
+        return None
+    return protocol.Ensemble.model_validate(
+        {
+            "kind": used.kind,
+            "metric": metric,
+            "weights": {
+                str(each.of.number): float(share)
+                for each, share in zip(members, used.weights, strict=True)
+                if share > 0
+            },
+            "score": used.score,
+            "alone": alone.score,
+        }
+    )
+
+
+def _pooled(metric: str, data: Dataset, folds: Sequence[Rows]) -> bool:
+    """Whether a trial's value is taken over the rows of all folds together."""
+    targets = [data.target[rows] for rows in folds]
+    return metric in pooling.pooled([metric], targets, len(folds), data.weight is not None)
 
 
 def of_winner(

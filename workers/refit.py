@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,8 @@ from workers.training import refitting, seeding
 from workers.work import Channel, Work
 
 WINNER = "winner"
+
+log = logging.getLogger("hpo.worker")
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,26 @@ def run(lease: protocol.TrialLease, work: Work, channel: Channel) -> protocol.Te
         if held_out is not None:
             scores, more = _scores(setting, fitted, held_out, lease.study_seed, names)
             found, beside = found + scores, beside | more
-    said = findings.read(lease, work)
-    judged = findings.of_winner(said, data, lease, optimised[0], found)
     told = _tell(lease, optimised, found, beside, held_out is not None)
-    choice = findings.of_choice(said, data, optimised[0])
+    try:
+        return _with_findings(told, lease, work, data, optimised[0])
+    except Exception as error:  # the model and its scores are there, whatever else could be said
+        log.exception("nothing could be found in the predictions of unseen rows")
+        return told.model_copy(update={"notes": {"findings_error": f"{error!r:.1000}"}})
+
+
+def _with_findings(
+    told: protocol.Tell, lease: protocol.TrialLease, work: Work, data: Dataset, metric: str
+) -> protocol.Tell:
+    """With what the predictions of unseen rows say."""
+    said = findings.read(lease, work)
+    choice = findings.of_choice(said, data, metric)
+    judged = protocol.Judged(
+        verdict=findings.of_winner(said, data, lease, metric, told.estimates),
+        ensemble=findings.of_ensemble(said, data, lease, metric),
+    )
     estimates = [*told.estimates, *([choice] if choice else [])]
-    return told.model_copy(update={"estimates": estimates, "verdict": judged})
+    return told.model_copy(update={"estimates": estimates, "judged": judged})
 
 
 def _scores(

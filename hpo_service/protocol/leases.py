@@ -190,6 +190,28 @@ class Verdict(Model):
     smallest: Finite
 
 
+class Ensemble(Model):
+    """What the best trials would score together, by their out-of-fold predictions.
+
+    `single`, `average` (of all members) or `greedy` (weights by repeated selection, Caruana et al.
+    2004), whichever scored best; `weights` by trial number. Each fold is scored with what was
+    chosen on the other folds: `score`, and `alone` of the best single trial chosen likewise.
+    """
+
+    kind: Literal["single", "average", "greedy"]
+    metric: Key
+    weights: Annotated[dict[str, Finite], Field(max_length=100)]
+    score: Finite
+    alone: Finite
+
+
+class Judged(Model):
+    """What a final row found beside its scores."""
+
+    verdict: Verdict | None = None
+    ensemble: Ensemble | None = None
+
+
 class Tell(Model):
     """How an attempt ended."""
 
@@ -199,7 +221,7 @@ class Tell(Model):
     epoch: Step | None = None
     error: TrialError | None = None
     estimates: Annotated[list[Estimate], Field(max_length=200)] = []
-    verdict: Verdict | None = None
+    judged: Judged = Judged()
     notes: Annotated[
         dict[Key, JsonValue], Field(max_length=50, description="Facts worth keeping.")
     ] = {}

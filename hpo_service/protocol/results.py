@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from hpo_service.protocol.base import FixedValue, Model
-from hpo_service.protocol.leases import Estimate, Verdict
+from hpo_service.protocol.leases import Ensemble, Estimate, Verdict
 from hpo_service.protocol.trials import TrialError
 
 
@@ -54,6 +54,7 @@ class Final(Model):
         ),
     ] = None
     verdict: Verdict | None = None
+    ensemble: Ensemble | None = None
     held_out_uses: Annotated[
         int,
         Field(description="Studies that these very held-out rows have scored, this one included."),

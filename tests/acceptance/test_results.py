@@ -91,6 +91,8 @@ def test_the_best_trials_are_confirmed_on_fresh_folds(fleet: Fleet) -> None:
     assert result.verdict is not None
     assert (result.verdict.baseline, result.verdict.metric) == ("logistic_regression", "accuracy")
     assert result.verdict.answer != "better"
+    assert result.ensemble is not None
+    assert sum(result.ensemble.weights.values()) == pytest.approx(1)
     assert result.estimate is not None
     (best,) = fleet.client.best("confirmed")
     assert (result.estimate.kind, result.estimate.rows) == ("bootstrap_cv", 178)
