@@ -85,17 +85,12 @@ def scored_share(given: protocol.Validation) -> float:
 def chosen(session: Session, study: Study) -> Trial | None:
     """The search trial with the best mean over fresh folds; None where none was confirmed.
 
-    Equal means: the better value in the search, then the lower number.
+    Equal means: the lower log loss, where it was recorded, then the lower number.
     """
 
-    def key(found: Confirmed) -> tuple[ranking.Losses, ranking.Losses, int]:
-        fresh, searched = found.row.values, found.trial.values
-        directions = study.directions
-        return (
-            ranking.losses(fresh, directions),
-            ranking.losses(searched, directions),
-            found.trial.number or 0,
-        )
+    def key(found: Confirmed) -> tuple[ranking.Losses, float, int]:
+        fresh = ranking.losses(found.row.values, study.directions)
+        return fresh, ranking.tie_breaker(found.row.metrics or {}), found.trial.number or 0
 
     best = min(confirmed(session, study), key=key, default=None)
     return best.trial if best else None

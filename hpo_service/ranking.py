@@ -44,7 +44,7 @@ def _candidates(session: Session, study: Study) -> list[Candidate]:
         )
     )
     return sorted(
-        (losses(values, study.directions), _tie_breaker(metrics), number or 0, trial_id)
+        (losses(values, study.directions), tie_breaker(metrics), number or 0, trial_id)
         for trial_id, number, values, metrics in rows
         if comparable(values, study.directions)
     )
@@ -65,7 +65,7 @@ def losses(values: Sequence[float] | None, directions: Sequence[str]) -> Losses:
     )
 
 
-def _tie_breaker(metrics: Mapping[str, float | None]) -> float:
+def tie_breaker(metrics: Mapping[str, float | None]) -> float:
     """The log loss, which workers record wherever accuracy is optimised; without one, the last."""
     recorded = metrics.get(catalog.TIE_BREAKER)
     return math.inf if recorded is None or math.isnan(recorded) else recorded
