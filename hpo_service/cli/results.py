@@ -93,15 +93,15 @@ def print_diagnosis(console: Console, found: protocol.Diagnoses) -> None:
 
 def score_table(final: protocol.Final, place: int) -> Table:
     """Winner, default and baselines by the metric at `place`: on the folds of the search, on fresh
-    ones, and on held-out rows.
+    ones, and on held-out rows where there are any.
     """
     metric = final.metrics[place]
     levels = [each.level for _, scored in shown(final) for each in scored.held_out]
-    interval = f"{levels[0]:.0%} interval" if levels else "interval"
-    table = plain_table(metric, "search folds", "fresh folds", "held out", interval)
+    columns = ["held out", f"{levels[0]:.0%} interval"] if levels else []
+    table = plain_table(metric, "search folds", "fresh folds", *columns)
     for title, scored in shown(final):
-        row = (mean(scored, place), mean(scored.fresh, place), *held_out(scored, metric))
-        table.add_row(escape(title), *row)
+        row = [mean(scored, place), mean(scored.fresh, place), *held_out(scored, metric)]
+        table.add_row(escape(title), *row[: 2 + len(columns)])
     return table
 
 
