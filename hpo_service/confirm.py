@@ -44,7 +44,7 @@ def start(session: WriteSession, now: datetime, study: Study) -> bool:
     None for several metrics, which have no single best; where the rule of choice is another one;
     and where two settings on fresh folds would cost more than a fifth of the search.
     """
-    objective = _objective(study)
+    objective = objective_of(study)
     if objective is None or len(study.directions) > 1 or _rows(session, study):
         return False
     if (study.spec or {}).get("select") == "one_standard_error":
@@ -180,7 +180,8 @@ def _counts(row: Trial, study: Study) -> bool:
     return complete and all(map(math.isfinite, row.values or []))
 
 
-def _objective(study: Study) -> protocol.TrainObjective | None:
+def objective_of(study: Study) -> protocol.TrainObjective | None:
+    """What a study trains; None where it trains nothing of the catalog."""
     if study.spec is None:
         return None
     objective = protocol.StudySpec.model_validate(study.spec).objective

@@ -18,7 +18,7 @@ MOST_TRIALS = 100
 
 def of_study(session: Session, study: Study) -> protocol.Diagnoses:
     """Of the best completed trials, and of the study as a whole; empty where there is none."""
-    objective = final.objective_of(study)
+    objective = confirm.objective_of(study)
     trials = ranking.first(session, study, MOST_TRIALS)
     if objective is None or not trials:
         return protocol.Diagnoses(study=None, trials=[])

@@ -40,7 +40,7 @@ def _simplest_wins(study: Study) -> bool:
 
 def _simplest(session: Session, study: Study) -> Trial | None:
     """The smallest network that is as good as the best, as far as the folds can tell."""
-    objective, trials = objective_of(study), ranking.first(session, study, MOST_COMPARED)
+    objective, trials = confirm.objective_of(study), ranking.first(session, study, MOST_COMPARED)
     if objective is None or not trials:
         return None
     points = curves.load(session, [trial.id for trial in trials])
@@ -72,7 +72,7 @@ def _simplest(session: Session, study: Study) -> Trial | None:
 def refits(session: Session, study: Study) -> list[protocol.ModelSetting]:
     """What the final row fits on the whole search part: the winner, then completed baselines."""
     first = winner(session, study)
-    objective = objective_of(study)
+    objective = confirm.objective_of(study)
     if first is None or objective is None:
         return []
     settings = [
@@ -114,7 +114,7 @@ def result(session: Session, study: Study) -> protocol.Final:
 
     Held-out scores are there once the final row is complete.
     """
-    objective = objective_of(study)
+    objective = confirm.objective_of(study)
     last = next(iter(_rows(session, study, "final")), None)
     told = last.estimates if last is not None and last.state == "complete" else []
     estimates = [protocol.Estimate.model_validate(estimate) for estimate in told]
@@ -199,14 +199,6 @@ def _compared(session: Session, study: Study) -> int:
         )
         or 0
     )
-
-
-def objective_of(study: Study) -> protocol.TrainObjective | None:
-    """What a study trains; None where it trains nothing of the catalog."""
-    if study.spec is None:
-        return None
-    objective = protocol.StudySpec.model_validate(study.spec).objective
-    return objective if isinstance(objective, protocol.TrainObjective) else None
 
 
 def _rows(session: Session, study: Study, kind: protocol.TrialKind) -> list[Trial]:
