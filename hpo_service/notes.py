@@ -88,8 +88,13 @@ def _about_held_out(
     rows = first.held_out[0].rows
     note = (
         f"The held-out scores come from {rows:,} rows that no search worker was sent: refitted "
-        "on all other rows, each model was scored on them once."
+        "on all rows of the search, each model was scored on them once."
     )
+    if objective.outer is not None:
+        note += (
+            f" They are fold {objective.outer.fold} of {objective.outer.folds} of a nested "
+            "cross-validation, whose estimate is the mean over all of them."
+        )
     if uses > 1:
         note += (
             f" They have scored {uses} studies of this data by now: what was chosen among those "

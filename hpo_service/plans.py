@@ -106,12 +106,15 @@ def _plan_train(
     session: Session, blobs: Blobs, spec: protocol.StudySpec, objective: protocol.TrainObjective
 ) -> Plan:
     family = _family(objective.model)
+    if objective.outer is not None and objective.holdout is not None:
+        raise errors.invalid("objective.holdout", "an outer fold is held out already: leave it out")
     prepared = datasets.prepare(
         session,
         blobs,
         objective.dataset,
         objective.holdout,
         objective.validation,
+        fold=objective.outer,
         corrected="generation" not in family.tasks and len(objective.metrics or [""]) == 1,
     )
     task = catalog.task_of(family, prepared.schema.task)

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from hpo_service import errors, protocol, tables
 from hpo_service.artifacts import Blobs
 from hpo_service.database import WriteSession
-from hpo_service.datasets import split, validating
+from hpo_service.datasets import outer, split, validating
 from hpo_service.datasets.builtin import DATASETS
 from hpo_service.datasets.ingest import ingest
 from hpo_service.datasets.table import Table
@@ -36,13 +36,13 @@ __all__ = [
 @dataclass(frozen=True)
 class Prepared:
     """What a study needs: the whole table's schema, how it is validated (nothing left open), the
-    share that is held out, the blobs of its two parts, and the least number to predict, None where
-    classes are.
+    share that is held out (None of an outer fold), the blobs of its two parts, and the least number
+    to predict, None where classes are.
     """
 
     schema: protocol.DatasetSchema
     validation: protocol.Validation
-    holdout: float
+    holdout: float | None
     search_sha256: str
     holdout_sha256: str | None
     search_rows: int
@@ -115,25 +115,26 @@ def prepare(
     validation: protocol.Validation,
     *,
     corrected: bool = False,
+    fold: protocol.Outer | None = None,
 ) -> Prepared:
     """Split a data set for a study and store its parts as blobs, rows in stored order.
 
     The held-out rows depend on the content and on `holdout` (a share, 0 to 0.5; None: whatever is
     best, where `corrected` says that the study can do without) alone, so that
     every study of the data set holds out the same; with 0 all rows are searched on, those of an
-    official test part too. Raises `InvalidRequest` for an unknown name,
-    a package that is not installed, a validation that does not fit the data, a share that holds
-    out too little, or more folds than the search part allows.
+    official test part too. An outer `fold` is held out in their stead, by `outer.parts`. Raises
+    `InvalidRequest` for an unknown name, a package that is not installed, a validation that does
+    not fit the data, a part that is too small, or more folds than the search part allows.
     """
-    import numpy as np
-
     table = _load(session, blobs, name)
     validation = validating.settled(table.schema, validation)
-    if holdout is None:
-        holdout = split.usual_share(table.schema) if corrected else split.SHARE
-    held = split.held_out(table, holdout)
-    split.check_held_out(table, holdout, held)
-    search = table.take(np.setdiff1d(np.arange(table.schema.rows), held)) if len(held) else table
+    if fold is not None:
+        kept, held = outer.parts(table, fold)
+    else:
+        if holdout is None:
+            holdout = split.usual_share(table.schema) if corrected else split.SHARE
+        kept, held = split.parts(table, holdout)
+    search = table.take(kept) if len(held) else table
     validating.check_folds(search, validation)
     return Prepared(
         schema=table.schema,

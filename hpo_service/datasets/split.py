@@ -32,6 +32,15 @@ def usual_share(schema: protocol.DatasetSchema) -> float:
     return 0.0 if few and not (schema.ordered or schema.per_step or schema.tested) else SHARE
 
 
+def parts(table: Table, share: float) -> tuple[Rows, Rows]:
+    """(rows to search on, rows to hold out); `InvalidRequest` where too few would be held out."""
+    import numpy as np
+
+    held = held_out(table, share)
+    check_held_out(table, share, held)
+    return np.setdiff1d(np.arange(table.schema.rows), held), held
+
+
 def held_out(table: Table, share: float) -> Rows:
     """The rows to hold out, as sorted indices; none for a share of 0.
 
@@ -52,9 +61,7 @@ def held_out(table: Table, share: float) -> Rows:
         return np.arange(rows - round(rows * share), rows)
     # A bit generator's stream is part of NumPy's promise of compatibility, shuffles are not.
     stream = np.random.PCG64(np.random.SeedSequence(int(table.sha256, 16)))
-    copies = equal_rows(table)
-    if copies.max() + 1 < COARSE * rows:
-        copies = np.arange(rows)
+    copies = _copies(table)
     order = stream.random_raw(rows)
     strata = _strata(table)
     if table.group is not None:
@@ -64,6 +71,20 @@ def held_out(table: Table, share: float) -> Rows:
         for stratum, quota in enumerate(_quotas(np.bincount(strata), share))
     ]
     return np.sort(np.concatenate(chosen))
+
+
+def units(table: Table) -> Rows:
+    """A number per row from 0, the same for rows that belong on one side: copies, and groups."""
+    copies = _copies(table)
+    return copies if table.group is None else _connected(table.group, copies)
+
+
+def _copies(table: Table) -> Rows:
+    """As `equal_rows`, but of coarse data, where equal rows are no copies, each by itself."""
+    import numpy as np
+
+    copies = equal_rows(table)
+    return copies if copies.max() + 1 >= COARSE * len(copies) else np.arange(len(copies))
 
 
 def _connected(group: Rows, copies: Rows) -> Rows:

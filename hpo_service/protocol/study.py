@@ -61,6 +61,16 @@ class Validation(Model):
         return self.share if self.method == "hold_out" else 1 / pieces
 
 
+class Outer(Model):
+    """One outer fold of a nested cross-validation: held out by this study, whose search has the
+    others. The folds depend on the data and on their number alone.
+    """
+
+    # Of two, the part that one study holds out would be what the other one searches on.
+    folds: Annotated[int, Field(ge=3, le=20)]
+    fold: Annotated[int, Field(ge=0, le=19, description="From 0.")]
+
+
 class TrainObjective(Model):
     """A network of the catalog, trained and cross-validated by our own workers."""
 
@@ -83,6 +93,10 @@ class TrainObjective(Model):
             "1,000 rows 0, where the result can be told from predictions of unseen rows, which "
             "says more of few rows: rows in no order of time, one metric, one answer per row.",
         ),
+    ] = None
+    outer: Annotated[
+        Outer | None,
+        Field(description="Hold out an outer fold of a nested cross-validation, and no share."),
     ] = None
     baselines: bool = True
     time_limit: Annotated[

@@ -17,7 +17,7 @@ from sklearn.model_selection import KFold, StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from hpo_service import errors, protocol
+from hpo_service import errors, nested, protocol
 from hpo_service.database import Database
 from hpo_service.storage import Storage
 from tests.acceptance.conftest import Fleet, wait_for
@@ -97,6 +97,31 @@ def test_the_best_trials_are_confirmed_on_fresh_folds(fleet: Fleet) -> None:
     (best,) = fleet.client.best("confirmed")
     assert (result.estimate.kind, result.estimate.rows) == ("bootstrap_cv", 178)
     assert result.estimate.value < best.values[0]
+
+
+def test_nested_cross_validation_scores_every_row_once(fleet: Fleet) -> None:
+    fleet.serve()
+    objective = {
+        "kind": "train",
+        "model": "logistic_regression",
+        "dataset": "wine",
+        "record": ["log_loss"],
+        "validation": {"folds": 3},
+    }
+    asked = {"name": "whole", "objective": objective, "budget": {"trials": 3}}
+    nested.create(fleet.client, protocol.StudySpec.model_validate(asked), 3)
+    names = [nested.study_name("whole", fold) for fold in range(3)]
+    assert fleet.work(*(f"--study={name}" for name in names), "--once").wait(120) == 0
+    assert all(map(fleet.finished, names))
+    found = {(each.name, each.metric): each for each in nested.estimates(fleet.client, "whole")}
+    accuracy, loss = found["winner", "accuracy"], found["winner", "log_loss"]
+    assert accuracy.rows == loss.rows == 178
+    held_out = [fleet.client.final(name).estimate for name in names]
+    assert accuracy.folds == tuple(each.value for each in held_out if each)
+    assert accuracy.value == pytest.approx(statistics.mean(accuracy.folds))
+    assert 0.9 < accuracy.low < accuracy.value < accuracy.high < 1
+    assert loss.low < loss.value < loss.high
+    assert ("naive_bayes", "accuracy") in found
 
 
 def test_no_cache_of_a_worker_holds_a_held_out_row(fleet: Fleet, tmp_path: Path) -> None:

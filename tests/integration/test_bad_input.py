@@ -17,6 +17,7 @@ TRAIN: dict[str, Any] = {
     "budget": {"trials": 5},
 }
 FLOAT = {"type": "float", "low": 0.0, "high": 1.0}
+OUTER = {"folds": 5, "fold": 0}
 RATE = {"learning_rate": TRAIN["search_space"]["learning_rate"]}
 
 
@@ -51,6 +52,12 @@ SPECS: list[tuple[dict[str, Any], str]] = [
     ),
     (changed("objective.holdout", 0.9), "objective.holdout"),
     (changed("objective.holdout", -0.1), "objective.holdout"),
+    (changed("objective.outer", {"folds": 5, "fold": 5}), "objective.outer.fold"),
+    (changed("objective.outer", {"folds": 2, "fold": 0}), "objective.outer.folds"),
+    (
+        changed("objective", TRAIN["objective"] | {"outer": OUTER, "holdout": 0.2}),
+        "objective.holdout",
+    ),
     (changed("objective.validation", {"folds": 1}), "objective.validation.folds"),
     (changed("objective.validation", {"folds": 60}), "objective.validation.folds"),
     (changed("objective.validation", {"method": "magic"}), "objective.validation.method"),

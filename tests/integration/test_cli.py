@@ -126,6 +126,22 @@ def test_a_study_is_watched_to_its_end(hpo: Hpo) -> None:
     assert "Nothing to watch" in done(hpo("study", "watch"))
 
 
+def test_a_nested_cross_validation_is_made_whole_or_not_at_all(hpo: Hpo, tmp_path: Path) -> None:
+    path = tmp_path / "study.json"
+    objective = {"kind": "train", "model": "mlp", "dataset": "wine"}
+    path.write_text(json.dumps({"name": "w", "objective": objective, "budget": {"trials": 3}}))
+    done(hpo(*CREATE, "--name", "w-outer-2"))
+    assert "w-outer-2" in failed(hpo("nested", "create", str(path), "--outer-folds", "3"))
+    assert "w-outer-0" not in done(hpo("study", "list"))
+
+    done(hpo("study", "delete", "w-outer-2", "--yes"))
+    said = done(hpo("nested", "create", str(path), "--outer-folds", "3"))
+    assert "w-outer-0, w-outer-1, w-outer-2" in " ".join(said.split())
+    assert "w-outer-0 has no held-out score: it is running" in failed(hpo("nested", "show", "w"))
+    done(hpo("study", "delete", "w-outer-1", "--yes"))
+    assert "no study 'w-outer-1'" in failed(hpo("nested", "show", "w"))
+
+
 def test_a_data_set_of_ones_own(hpo: Hpo, tmp_path: Path) -> None:
     listed = done(hpo("dataset", "list"))
     assert re.search(r"digits +classification +1797 +image 1x8x8 +built in", listed)
