@@ -245,6 +245,11 @@ def test_held_out_rows_that_score_again_are_counted(database: Database) -> None:
     assert "They have scored 3 studies of this data by now" in " ".join(result.notes)
 
 
+def test_an_outer_fold_is_said_to_be_one_of_several(database: Database) -> None:
+    result = finished(database, outer={"folds": 5, "fold": 2}).result()
+    assert any("fold 2 of 5 of a nested cross-validation" in note for note in result.notes)
+
+
 def test_a_chosen_epoch_is_said_to_be_optimistic_too(database: Database) -> None:
     notes = " ".join(finished(database, params={"patience": 3}).result().notes)
     assert "So was its epoch, 4, one for all folds: that alone adds about 0.02" in notes

@@ -28,6 +28,18 @@ def test_the_method_of_validation_is_filled_in(database: Database, tmp_path: Pat
     assert made.spec.objective.validation == protocol.Validation(method="k_fold")
 
 
+def test_an_outer_fold_is_held_out_whatever_the_seed(database: Database, tmp_path: Path) -> None:
+    folds = [{"folds": 3, "fold": fold} for fold in range(3)]
+    made = [plan(database, tmp_path, "mlp", "iris", outer=each) for each in folds]
+    again = plan(database, tmp_path, "mlp", "iris", outer=folds[0], spec={"seed": 9})
+    assert again.search_sha256 == made[0].search_sha256
+    assert again.holdout_sha256 == made[0].holdout_sha256
+    assert len({each.holdout_sha256 for each in made}) == 3
+    assert isinstance(again.spec.objective, protocol.TrainObjective)
+    # What is stored can be asked for again.
+    assert again.spec.objective.holdout is None
+
+
 def test_several_targets_can_be_studied(database: Database, tmp_path: Path) -> None:
     assert {"ridge", "random_forest"} < set(plan(database, tmp_path, "mlp", "linnerud").baselines)
 
