@@ -17,7 +17,6 @@ import argparse
 import math
 import statistics
 import sys
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -107,7 +106,7 @@ CASES = {
 
 @dataclass(frozen=True)
 class Judged:
-    """The verdicts of a case's studies, and the seconds that these took in all."""
+    """The verdicts of a case's studies, and the seconds that all of them took."""
 
     verdicts: list[protocol.Verdict]
     seconds: float
@@ -120,14 +119,12 @@ class Judged:
 
 def judge(at: service.Service, name: str, case: Case, studies: int) -> Judged:
     """The studies to their ends."""
-    begun = time.monotonic()
-    verdicts = [_verdict(at, case.spec(name, seed), case.pack) for seed in range(studies)]
-    return Judged(verdicts, time.monotonic() - begun)
+    made = [at.create(case.spec(name, seed)).name for seed in range(studies)]
+    spent = at.work(*made, pack=case.pack)
+    return Judged([_verdict(at, study) for study in made], spent.wall)
 
 
-def _verdict(at: service.Service, spec: dict[str, Any], pack: int) -> protocol.Verdict:
-    study = at.create(spec).name
-    at.work(study, pack=pack)
+def _verdict(at: service.Service, study: str) -> protocol.Verdict:
     final = at.client.final(study)
     if final.verdict is None:
         raise RuntimeError(f"{study} has no verdict: {final.state}, {final.error}, {final.notes}")
