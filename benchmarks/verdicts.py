@@ -100,7 +100,7 @@ CASES = {
     "mlp-wine": Case("mlp", "wine", False, 15, SMALL, MLP),
     "mlp-diabetes": Case("mlp", "diabetes", False, 15, SMALL, MLP),
     "cnn-digits": Case("cnn", "digits", True, 10, GOOD, NEAR),
-    "mlp-digits": Case("mlp", "digits", None, 10, SMALL, MLP),
+    "mlp-logistic-digits": Case("mlp", "digits", None, 10, SMALL, MLP, ["logistic_regression"]),
 }
 
 
