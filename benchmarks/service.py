@@ -45,27 +45,32 @@ class Service:
         """Create a study; no worker is at work yet."""
         return self.client.create_study(protocol.StudySpec.model_validate(spec))
 
-    def work(self, study: str, *, workers: int = 1, pack: int = 1) -> Spent:
-        """Run workers until the study has finished; raises where it has not when they end."""
+    def work(self, *studies: str, workers: int = 1, pack: int = 1) -> Spent:
+        """Run workers until the studies have finished; raises where one has not when they end.
+
+        Several are all that the server has: its workers take any study.
+        """
         begun, before = time.monotonic(), _processor_seconds()
+        one = studies[0] if len(studies) == 1 else None
         with Processes(self._stop) as crew:
             for number in range(workers):
-                with open(self._log(study, number), "wb") as log:
-                    crew.start(self._command(study, pack), self._environment(), log)
+                with open(self._log(studies[0], number), "wb") as log:
+                    crew.start(self._command(one, pack), self._environment(), log)
             for process in crew.running:
                 while process.poll() is None and not self._stop.wait(POLL_SECONDS):
                     self._team.check()
         if self._stop:
             raise SystemExit(self._stop.exit_code)
-        if (state := self.client.study(study).state) != "finished":
-            said = self._log(study, 0).read_text("utf-8", "replace")[-LOG_CHARACTERS:]
-            raise RuntimeError(f"study {study} is {state}, its workers have ended:\n{said}")
+        for study in studies:
+            if (state := self.client.study(study).state) != "finished":
+                said = self._log(studies[0], 0).read_text("utf-8", "replace")[-LOG_CHARACTERS:]
+                raise RuntimeError(f"study {study} is {state}, its workers have ended:\n{said}")
         return Spent(time.monotonic() - begun, _processor_seconds() - before)
 
     def _log(self, study: str, number: int) -> Path:
         return self._folder / f"{study}-{number}.log"
 
-    def _command(self, study: str, pack: int) -> list[str]:
+    def _command(self, study: str | None, pack: int) -> list[str]:
         return server.command("workers", "--once", study=study, pack=pack, threads=1, device="cpu")
 
     def _environment(self) -> dict[str, str]:

@@ -141,7 +141,7 @@ def _plan_train(
         directions=directions,
         search_sha256=prepared.search_sha256,
         holdout_sha256=prepared.holdout_sha256,
-        baselines=() if task == "generation" else _baselines(objective, prepared.schema),
+        baselines=_baselines(objective, prepared.schema, task),
     )
 
 
@@ -318,12 +318,25 @@ def _refuse_repeats(field: str, names: list[str]) -> None:
 
 
 def _baselines(
-    objective: protocol.TrainObjective, schema: protocol.DatasetSchema
+    objective: protocol.TrainObjective, schema: protocol.DatasetSchema, task: protocol.StudyTask
 ) -> tuple[str, ...]:
-    if not objective.baselines:
-        return ()
-    cheap = [f for f in catalog.FAMILIES.values() if f.baseline and _is_cheap(f, schema)]
-    return tuple(family.name for family in cheap if _misfit(family, schema) is None)
+    fitting = [
+        family
+        for family in catalog.FAMILIES.values()
+        if family.baseline and task in family.tasks and _misfit(family, schema) is None
+    ]
+    if isinstance(objective.baselines, bool):
+        cheap = tuple(family.name for family in fitting if _is_cheap(family, schema))
+        return cheap if objective.baselines else ()
+    _refuse_repeats("objective.baselines", objective.baselines)
+    known = [family.name for family in fitting]
+    for i, name in enumerate(objective.baselines):
+        if name not in known:
+            advice = f"take some of {', '.join(known)}" if known else "it has none"
+            raise errors.invalid(
+                f"objective.baselines.{i}", f"{name!r} is no baseline of this study: {advice}"
+            )
+    return tuple(objective.baselines)
 
 
 def _is_cheap(family: Family, schema: protocol.DatasetSchema) -> bool:

@@ -98,7 +98,13 @@ class TrainObjective(Model):
         Outer | None,
         Field(description="Hold out an outer fold of a nested cross-validation, and no share."),
     ] = None
-    baselines: bool = True
+    baselines: Annotated[
+        bool | Annotated[list[Key], Field(min_length=1, max_length=20)],
+        Field(
+            description="Scored with their defaults on the same folds: true, all families of the "
+            "task that are cheap on this data; or the names of some."
+        ),
+    ] = True
     time_limit: Annotated[
         float, Field(gt=0, le=30 * 86400, description="Seconds one attempt may take.")
     ] = 3600.0

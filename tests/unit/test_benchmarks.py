@@ -10,8 +10,8 @@ from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.model_selection import StratifiedKFold, TimeSeriesSplit, cross_val_score
 
-from benchmarks import families, honesty, lines, rows, trivial
-from hpo_service import catalog, protocol
+from benchmarks import families, honesty, lines, rows, trivial, verdicts
+from hpo_service import catalog, confirm, protocol
 
 FOLDS = protocol.Validation(folds=5)
 
@@ -108,3 +108,54 @@ def test_an_interval_that_misses_too_often_fails_its_target(
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     coverage = next(line for line in found if line["case"].startswith("coverage"))
     assert (coverage["ours"], coverage["met"]) == (0.8, False)
+
+
+@pytest.mark.parametrize("name", verdicts.CASES)
+def test_every_case_of_verdicts_is_a_study_that_ends_with_one(name: str) -> None:
+    case = verdicts.CASES[name]
+    spec = protocol.StudySpec.model_validate(case.spec(name, 1))
+    assert isinstance(spec.objective, protocol.TrainObjective)
+    assert spec.search_space is not None
+    assert spec.objective.holdout == 0
+    family = catalog.FAMILIES[case.model]
+    catalog.settings_of(family, case.params)
+    assert set(case.space) <= set(family.hyperparameters.model_fields) - set(case.params)
+    # A fifth of the search pays for the best and the default on fresh folds.
+    settings = confirm.SHARE * case.trials * verdicts.FOLDS // confirm.FOLDS
+    assert settings >= confirm.FEWEST
+
+
+def judged(better: int, others: int) -> verdicts.Judged:
+    """Verdicts as they come from the service, so many of which claim a gain."""
+
+    def one(answer: str) -> protocol.Verdict:
+        return protocol.Verdict.model_validate(
+            {
+                "answer": answer, "baseline": "ridge", "metric": "r2", "difference": 0.01,
+                "low": -0.01, "high": 0.03, "p": 0.2, "test": "a test", "detectable": 0.04,
+                "smallest": 0.01,
+            }
+        )  # fmt: skip
+
+    return verdicts.Judged([one("better")] * better + [one("cannot_tell")] * others, 9.0)
+
+
+@pytest.mark.parametrize(("better", "met"), [(4, True), (5, False)])
+def test_more_than_four_gains_of_sixty_where_there_is_none_fail(
+    better: int, met: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verdicts.report_false([judged(better, 20 - better), judged(0, 20), judged(0, 20)])
+    line = json.loads(capsys.readouterr().out)
+    assert (line["ours"], line["target"], line["met"]) == (better, "<= 4 of 60", met)
+
+
+@pytest.mark.parametrize(("better", "met"), [(18, True), (17, False)])
+def test_a_clear_gain_is_to_be_found_in_eighteen_of_twenty_studies(
+    better: int, met: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case = verdicts.CASES["cnn-digits"]
+    verdicts.report("cnn-digits", case, judged(better, 20 - better))
+    line, power = (json.loads(each) for each in capsys.readouterr().out.splitlines())
+    assert (line["ours"], line["target"], line["met"]) == (better, ">= 18 of 20", met)
+    assert line["share_interval"][0] < line["share"] < line["share_interval"][1]
+    assert (power["ours"], power["peer"]) == (0.04, pytest.approx(0.01))

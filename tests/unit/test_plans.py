@@ -61,6 +61,32 @@ def test_the_baselines_are_those_that_are_cheap_on_the_data(
     assert plan(database, tmp_path, model, dataset).baselines == baselines
 
 
+def test_named_baselines_are_scored_and_no_others(database: Database, tmp_path: Path) -> None:
+    # Too dear to be scored unasked.
+    names = ["gradient_boosting", "logistic_regression"]
+    made = plan(database, tmp_path, "rnn", "japanese_vowels", baselines=names)
+    assert made.baselines == tuple(names)
+    assert plan(database, tmp_path, "mlp", "iris", baselines=False).baselines == ()
+
+
+@pytest.mark.parametrize(
+    ("model", "names", "field"),
+    [
+        ("mlp", ["naive_bayes", "nothing"], "objective.baselines.1"),
+        ("mlp", ["ridge"], "objective.baselines.0"),
+        ("mlp", ["mlp"], "objective.baselines.0"),
+        ("mlp", ["naive_bayes", "naive_bayes"], "objective.baselines"),
+        ("gan", ["naive_bayes"], "objective.baselines.0"),
+    ],
+)
+def test_baselines_that_a_study_cannot_have_are_refused(
+    model: str, names: list[str], field: str, database: Database, tmp_path: Path
+) -> None:
+    with pytest.raises(errors.InvalidRequest) as caught:
+        plan(database, tmp_path, model, "iris", baselines=names)
+    assert caught.value.fields[0].field == field
+
+
 def test_what_a_setting_takes_is_no_first_metric(database: Database, tmp_path: Path) -> None:
     made = plan(database, tmp_path, "mlp", "iris", metrics=["accuracy", "latency", "parameters"])
     assert made.directions == ["maximize", "minimize", "minimize"]

@@ -113,6 +113,19 @@ def test_the_refit_repeats_the_drops_of_its_trial(drops: list[int]) -> None:
         np.testing.assert_array_equal(found.arrays[0][name], array)
 
 
+@pytest.mark.parametrize("name", catalog.FAMILIES)
+def test_every_family_is_refitted_where_nothing_is_held_out(name: str, tmp_path: Path) -> None:
+    family = catalog.FAMILIES[name]
+    data = training.small_for(family, family.tasks[0])
+    params = {"epochs": 1} if family.network else {}
+    lease = training.lease(name, kind="final", refits=[setting(name, **params)])
+    channel = training.Channel()
+    search = training.blob(data, tmp_path / "search")
+    objective.run(Work([lease], search, None, "cpu", 1), channel)
+    assert channel.tells[lease.lease_id].state == "complete", channel.tells
+    assert "predictions" not in channel.artifacts
+
+
 def test_the_stored_model_says_how_its_inputs_lie(tmp_path: Path) -> None:
     data = training.small("classification", rows=90, kind="sequence")
     channel = refitted(data, setting("rnn", epochs=1), tmp_path)

@@ -8,6 +8,7 @@ all splits of a data set fit into one tensor.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, Self
 
@@ -147,7 +148,8 @@ class Channels(Encoder):
         if dataset.schema.kind == "image":
             # Stored channel by channel.
             scaled = scaled.transpose(0, 2, 1)
-        flat: Floats = scaled.reshape(len(rows), -1)
+        # No -1: of no rows at all numpy could not tell it.
+        flat: Floats = scaled.reshape(len(rows), math.prod(scaled.shape[1:]))
         return np.hstack([flat, *_lengths(dataset, places)])
 
     def arrays(self) -> Arrays:
@@ -242,7 +244,7 @@ def _places(dataset: Dataset, rows: Rows) -> Floats:
     """Pixels or steps, (rows, places, channels)."""
     numeric, shape = dataset.numeric[rows], dataset.schema.shape or []
     if dataset.schema.kind == "image":
-        return numeric.reshape(len(rows), shape[0], -1).transpose(0, 2, 1)
+        return numeric.reshape(len(rows), shape[0], math.prod(shape[1:])).transpose(0, 2, 1)
     return numeric.reshape(len(rows), *shape)
 
 
