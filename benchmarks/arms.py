@@ -1,8 +1,8 @@
 """Settings tried on one split after another of the same rows, and compared in pairs.
 
 A seed stands for a split and for first weights: two settings of one seed are trained on the same
-rows, scored on the same others, and begin at the same weights where their shapes agree. All settings
-of a seed are leases of one pack, trained as a worker trains them.
+rows, scored on the same others, and begin at the same weights where their shapes agree. All of a
+seed are leases of one pack, trained as a worker trains them.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import pytest
 import typer
 from fastapi.testclient import TestClient
 
+from benchmarks import claim_tables
 from hpo_service import catalog, client, protocol
 from hpo_service.app import create_app
 from hpo_service.cli.commands import app
@@ -48,6 +49,12 @@ def test_the_tables_of_methods_and_metrics_are_complete() -> None:
     assert set(catalog.METRICS) <= set(metrics)
     methods = re.findall(r"^\| `(\w+)`: ", README, re.MULTILINE)
     assert sorted(methods) == sorted(get_args(protocol.ValidationMethod))
+
+
+def test_the_tables_of_claims_are_those_of_the_kept_results() -> None:
+    kept = (ROOT / "benchmarks/results/claims.jsonl").read_text()
+    for table in claim_tables.of(kept).split("\n\n"):
+        assert table.strip() in README
 
 
 def test_the_study_for_curl_is_taken(http: TestClient) -> None:

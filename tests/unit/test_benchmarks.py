@@ -6,11 +6,18 @@ import json
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LinearRegression, Ridge
-from sklearn.model_selection import StratifiedKFold, TimeSeriesSplit, cross_val_score
+from sklearn.model_selection import (
+    StratifiedKFold,
+    StratifiedShuffleSplit,
+    TimeSeriesSplit,
+    cross_val_score,
+)
+from sklearn.naive_bayes import GaussianNB
 
-from benchmarks import families, honesty, lines, rows, trivial, verdicts
+from benchmarks import arms, claims, families, honesty, lines, rows, searches, trivial, verdicts
 from hpo_service import catalog, confirm, protocol
 
 FOLDS = protocol.Validation(folds=5)
@@ -159,3 +166,70 @@ def test_a_clear_gain_is_to_be_found_in_eighteen_of_twenty_studies(
     assert (line["ours"], line["target"], line["met"]) == (better, ">= 18 of 20", met)
     assert line["share_interval"][0] < line["share"] < line["share_interval"][1]
     assert (power["ours"], power["peer"]) == (0.04, pytest.approx(0.01))
+
+
+@pytest.mark.parametrize("name", claims.CLAIMS)
+def test_every_setting_of_a_claim_is_legal(name: str) -> None:
+    claim = claims.CLAIMS[name]
+    for case in claim.cases:
+        for arm in (arm for pair in claim.pairs(case) for arm in pair):
+            for setting in arm.settings:
+                catalog.settings_of(catalog.FAMILIES[setting.model], setting.params)
+
+
+def test_arms_are_scored_on_the_split_of_their_seed() -> None:
+    case, data = arms.Case("wine", "accuracy", 0.5), rows.read("wine")
+    found = arms.scores(case, [arms.Setting({}, "naive_bayes")], 3)
+    split = StratifiedShuffleSplit(1, test_size=0.5, random_state=3)
+    said = cross_val_score(GaussianNB(), data.numeric, data.target, cv=split)
+    assert found == pytest.approx(said)
+
+
+def test_a_strength_is_chosen_on_other_seeds_and_a_loss_is_better_where_it_is_less() -> None:
+    case = arms.Case("wine", "log_loss", 0.5)
+    base = {"epochs": 8, "hidden_units": 32}
+    slow, quick = {"learning_rate": 1e-6}, {"learning_rate": 0.03}
+    either, bad = arms.Arm.of("either", base, slow, quick), arms.Arm.of("bad", base | slow)
+    chosen, left = arms.measure(case, [either, bad], choosing=1, scoring=6)
+    assert chosen.setting.params == base | quick
+    assert arms.difference(case, chosen, left).answer == "holds"
+    assert arms.difference(case, left, chosen).answer == "the opposite"
+    assert arms.difference(case, left, left).answer == "no difference shown"
+
+
+def test_a_network_that_diverges_has_the_worst_value() -> None:
+    wild = arms.Setting({"optimizer": "sgd", "learning_rate": 10.0, "epochs": 5})
+    assert arms.scores(arms.Case("diabetes", "r2", 0.5), [wild], 0) == [-np.inf]
+
+
+def test_the_interval_of_differences_is_that_of_the_paired_t_test() -> None:
+    one, other = np.random.default_rng(0).normal(size=(2, 9))
+    known = stats.ttest_rel(one, other).confidence_interval()
+    found = arms.interval(one - other)
+    assert (found.low, found.high) == pytest.approx((known.low, known.high))
+
+
+def test_a_grid_search_looks_at_its_points_alone_and_finds_the_best_of_them() -> None:
+    settings = searches.settings(epochs=1)
+    corners = [
+        at
+        for at, setting in enumerate(settings)
+        if all(
+            np.isclose(setting.params[name], level[[0, len(level) // 2, -1]]).any()
+            for name, level in searches.LEVELS.items()
+        )
+    ]
+    assert len(corners) == searches.BUDGET
+    table = np.random.default_rng(0).random(len(settings))
+    assert searches.search("grid", table, 0) == max(corners, key=table.__getitem__)
+
+
+def test_every_setting_of_a_table_is_the_nearest_to_itself() -> None:
+    settings = searches.settings(epochs=1)
+    assert [searches.nearest(each.params) for each in settings] == list(range(len(settings)))
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "gp"])
+def test_a_sampler_finds_more_than_a_random_setting_has(sampler: str) -> None:
+    table = np.array([-abs(at - 100.0) for at in range(225)])
+    assert table[searches.search(sampler, table, 0)] > np.quantile(table, 0.8)
