@@ -27,7 +27,7 @@ from benchmarks.lines import emit
 from hpo_service import catalog
 from hpo_service.datasets.builtin import DATASETS
 
-SEEDS, CHOOSING, SEARCHES, EPOCHS = 15, 4, 4, 10
+SEEDS, CHOOSING, SEARCHES, EPOCHS = 12, 3, 3, 10
 QUICK_SEEDS, QUICK_CHOOSING, QUICK_SEARCHES = 3, 1, 1
 
 Pair = tuple[Arm, Arm]
