@@ -135,7 +135,7 @@ def interval(differences: Floats) -> Difference:
 
 
 def scores(case: Case, settings: Sequence[Setting], seed: int) -> list[float]:
-    """The value of each setting; one that diverged has the worst that is known, infinity else."""
+    """The value of each setting; of one that diverged the worst there is, 0 or infinite."""
     leases = [_lease(case, setting, seed) for setting in settings]
     channel = _Channel()
     with tempfile.TemporaryDirectory() as folder:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-# What stands before a claim's table.
+# Metrics as a reader knows them.
 UNITS = {"accuracy": "accuracy", "log_loss": "log loss", "r2": "R²"}
 
 

@@ -233,3 +233,18 @@ def test_every_setting_of_a_table_is_the_nearest_to_itself() -> None:
 def test_a_sampler_finds_more_than_a_random_setting_has(sampler: str) -> None:
     table = np.array([-abs(at - 100.0) for at in range(225)])
     assert table[searches.search(sampler, table, 0)] > np.quantile(table, 0.8)
+
+
+@pytest.mark.parametrize(("worse", "answer"), [(0.1, "holds"), (-0.1, "the opposite")])
+def test_a_claim_holds_where_the_loss_is_less_on_every_split(
+    worse: float, answer: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    losses = np.array([0.2, 0.3, 0.4])
+    one, other = (
+        arms.Measured(arms.Arm(name, ()), arms.Setting({}), values)
+        for name, values in (("one", losses), ("other", losses + worse))
+    )
+    claims.report("a", "one is better", arms.Case("wine", "log_loss", 0.5), one, other)
+    line = json.loads(capsys.readouterr().out)
+    assert (line["better_by"], line["answer"]) == (pytest.approx(worse), answer)
+    assert line["met"] == (answer == "holds")
