@@ -27,6 +27,7 @@ def spec(name: str, **more: Any) -> protocol.StudySpec:
             "dataset": "digits",
             "params": {"epochs": EPOCHS, "optimizer": "sgd"},
             "validation": {"folds": 3},
+            "baselines": ["logistic_regression"],
         },
         "search_space": {
             "learning_rate": {"type": "float", "low": 0.001, "high": 0.1, "log": True},

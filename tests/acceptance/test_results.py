@@ -35,6 +35,7 @@ def spec(name: str, holdout: float = 0.2, **more: Any) -> protocol.StudySpec:
             "params": {"epochs": 8},
             "validation": {"folds": 3},
             "holdout": holdout,
+            "baselines": ["logistic_regression"],
         },
         "pruner": {"name": "asha"},
         "budget": {"trials": 8},
@@ -171,7 +172,13 @@ def test_a_grid_over_a_deterministic_model_gives_the_known_answer(
     study = protocol.StudySpec.model_validate(
         {
             "name": "grid",
-            "objective": {"kind": "train", "model": model, "dataset": dataset, "holdout": 0},
+            "objective": {
+                "kind": "train",
+                "model": model,
+                "dataset": dataset,
+                "holdout": 0,
+                "baselines": False,
+            },
             "search_space": {name: {"type": "float", "low": 1e-4, "high": 1e4, "log": True}},
             "sampler": {"name": "grid", "points": {name: 33}},
             "budget": {"trials": 40},
