@@ -161,13 +161,16 @@ def of_winner(
         found = verdict.of_rows(_right(winner, data), _right(baseline, data), held_out=apart)
     else:
         ours, theirs = (np.array(each.of.folds[0], np.float64) for each in (winner, baseline))
-        count = len(ours) / len(winner.prediction)
+        given = measured.objective(lease).validation
+        # A repeat of a hold-out is one part, however much that scores.
+        scored = len(winner.prediction) / len(ours)
+        share = given.share if given.method == "hold_out" else scored
         found = verdict.of_folds(
             ours,
             theirs,
             direction,
-            n_train=data.rows * (count - 1) / count,
-            n_valid=data.rows / count,
+            n_train=data.rows * (1 - share),
+            n_valid=data.rows * share,
             held_out=apart,
         )
     if not math.isfinite(found.difference):
