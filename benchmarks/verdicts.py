@@ -86,7 +86,7 @@ MLP: dict[str, Any] = {
 }
 SMALL = {"epochs": 25, "activation": "swish"}
 # Near what won the search of a CNN in benchmarks/results/families.jsonl, but with small kernels,
-# and few channels, which cost a tenth: chosen by the cross-validated accuracy of a seed that is none of these.
+# and few channels, which cost a tenth: chosen by the accuracy of a seed that is none of these.
 GOOD = {
     "epochs": 25, "schedule": "cosine", "shift": 0, "hidden_layers": 3, "channels": 16, "kernel": 3,
     "pooling": "average", "head": "global", "initialization": "orthogonal", "batch_size": 64,
