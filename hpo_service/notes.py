@@ -85,7 +85,7 @@ def _about_held_out(
         ]
     scores, made, uses = first.held_out, "refitted on all rows of the search", final.held_out_uses
     if final.served is not None and final.served.kind == "folds":
-        scores, made = final.served.held_out, f"the folds' networks as they were, baselines {made}"
+        scores, made = final.served.held_out, f"the folds' models as they were, baselines {made}"
     if not scores:
         return []
     rows = scores[0].rows
@@ -186,12 +186,12 @@ def _about_served(final: protocol.Final) -> list[str]:
         return []
     what, score = "the winner, refitted on all rows of the search", ""
     if served.kind == "folds":
-        what = "the mean of the networks that the winner's folds trained in the search"
+        what = "the mean of the models that the winner's folds left in the search"
         score = "" if served.held_out else " No rows are held out to score them together."
     elif served.kind == "ensemble" and ensemble is not None:
         what = f"{_how(ensemble)} trials, each refitted on all rows of the search"
         score = "" if served.held_out else _optimistic(ensemble)
-    return [f"Served is {what}: {served.reason}.{score}"]
+    return [f"Served is {what}, since {served.reason}.{score}"]
 
 
 def _optimistic(ensemble: protocol.Ensemble) -> str:

@@ -66,7 +66,7 @@ def decide(
     if len(optimised) > 1:
         return single("several metrics are optimised", ensemble)
     if ensemble is None:
-        return single(f"there is no ensemble: {missing}")
+        return single(f"an ensemble cannot be formed: {missing}")
     if serve == "ensemble":
         return _together("the study asks for it", ensemble)
     return _best(ensemble, held_out=work.holdout is not None)
@@ -75,7 +75,7 @@ def decide(
 def _of_folds(lease: protocol.TrialLease, work: Work, ensemble: protocol.Ensemble | None) -> Choice:
     if lease.networks is None or lease.networks not in work.predictions:
         return single(
-            "the networks of its folds were not kept, as they are for one metric, one answer a row "
+            "the models of its folds were not kept, as they are for one metric, one answer a row "
             "and at most 100 folds that are not too large",
             ensemble,
         )

@@ -124,7 +124,7 @@ def shown(final: protocol.Final) -> Iterator[tuple[str, protocol.Scored]]:
 def of_served(final: protocol.Final) -> str:
     """What is served in the winner's stead, in a few words."""
     if final.served is None or final.served.kind == "folds" or final.ensemble is None:
-        return "its folds' networks, served"
+        return "its folds together, served"
     return f"{len(final.ensemble.weights)} trials together, served"
 
 

@@ -222,7 +222,7 @@ class Served(Model):
     """
 
     kind: Literal["single", "ensemble", "folds"]
-    reason: Annotated[ShortText, Field(description="Why, as the end of a sentence.")]
+    reason: Annotated[ShortText, Field(description="Why: the end of a sentence with `since`.")]
     held_out: Annotated[
         list[Estimate],
         Field(description="Its scores on held-out rows; of `single` they are the winner's."),
