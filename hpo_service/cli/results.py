@@ -106,15 +106,44 @@ def score_table(final: protocol.Final, place: int) -> Table:
 
 
 def shown(final: protocol.Final) -> Iterator[tuple[str, protocol.Scored]]:
-    """What a result is told by: the winner, the default where that is another, the baselines."""
+    """What a result is told by: the winner, what is served and the default where these are others,
+    the baselines.
+    """
     if final.winner is not None:
         default = ", default" if final.winner.default else ""
         yield f"{words(final.winner.model)} (winner{default})", final.winner
+        if final.served is not None and final.served.kind != "single":
+            yield f"{words(final.winner.model)} ({of_served(final)})", together(final, final.winner)
     for scored in final.confirmed:
         if scored.default and scored != final.winner:
             yield f"{words(scored.model)} (default)", scored
     for scored in final.baselines:
         yield words(scored.model), scored
+
+
+def of_served(final: protocol.Final) -> str:
+    """What is served in the winner's stead, in a few words."""
+    if final.served is None or final.served.kind == "folds" or final.ensemble is None:
+        return "its folds together, served"
+    return f"{len(final.ensemble.weights)} trials together, served"
+
+
+def together(final: protocol.Final, winner: protocol.Scored) -> protocol.Scored:
+    """The scores of what is served in the winner's stead; on the folds of the search those of an
+    ensemble by one metric.
+    """
+    found = final.ensemble if final.ensemble is not None and final.ensemble.served else None
+    return protocol.Scored(
+        name="served",
+        model=winner.model,
+        params={},
+        number=None,
+        epoch=None,
+        values=[found.score] if found else None,
+        folds=[],
+        spread=[],
+        held_out=final.served.held_out if final.served else [],
+    )
 
 
 def words(model: str) -> str:

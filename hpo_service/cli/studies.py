@@ -46,6 +46,9 @@ def create(
     pruner: Annotated[str | None, typer.Option(help="none, median or asha.")] = None,
     folds: Annotated[int | None, typer.Option(help="Folds of the cross-validation.")] = None,
     holdout: Annotated[float | None, typer.Option(help="Share the search never sees.")] = None,
+    serve: Annotated[
+        protocol.Serve | None, typer.Option(help="What its model is made of. [default: best]")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all its randomness.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Follow it until it ends.")] = False,
     url: Url = DEFAULT_URL,
@@ -64,6 +67,7 @@ def create(
         "objective.metrics": metric or None,
         "objective.validation.folds": folds,
         "objective.holdout": holdout,
+        "objective.serve": serve,
         "sampler.name": sampler,
         "pruner.name": pruner,
         "budget.trials": trials,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from hpo_service.protocol.base import (
     CHECKPOINT,
+    FOLD_NETWORKS,
     MAX_GRID_POINTS,
     MAX_INT,
     MAX_LEASES,
@@ -68,13 +69,14 @@ from hpo_service.protocol.leases import (
     OutOfFold,
     Report,
     Reports,
+    Served,
     Tell,
     Told,
     TrialLease,
     Verdict,
     Worker,
 )
-from hpo_service.protocol.model import ModelCard
+from hpo_service.protocol.model import ModelCard, ModelMember
 from hpo_service.protocol.results import (
     Diagnoses,
     Diagnosis,
@@ -96,6 +98,7 @@ from hpo_service.protocol.study import (
     Outer,
     Page,
     Plugin,
+    Serve,
     Studies,
     Study,
     StudyPatch,
@@ -108,6 +111,7 @@ from hpo_service.protocol.trials import Curve, ManualTrial, Point, Trial, TrialE
 
 __all__ = [
     "CHECKPOINT",
+    "FOLD_NETWORKS",
     "FUNCTION_PREFIX",
     "MAX_GRID_POINTS",
     "MAX_INT",
@@ -161,6 +165,7 @@ __all__ = [
     "ManualTrial",
     "Model",
     "ModelCard",
+    "ModelMember",
     "ModelSetting",
     "Name",
     "Objective",
@@ -176,6 +181,8 @@ __all__ = [
     "Reports",
     "Scored",
     "SearchSpace",
+    "Serve",
+    "Served",
     "Sha256",
     "ShortText",
     "Step",

@@ -71,6 +71,8 @@ ArtifactName = Annotated[
 CHECKPOINT = "checkpoint"
 # The artifact with what a completed trial says of the rows that its networks were not shown.
 OUT_OF_FOLD = "out_of_fold"
+# The artifact with the networks of a completed trial's folds: a `model`, where that may be served.
+FOLD_NETWORKS = "fold_networks"
 Int63 = Annotated[int, Field(ge=-MAX_INT, le=MAX_INT)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Step = Annotated[int, Field(ge=1, le=2**31 - 1, description="Finished epochs, from 1.")]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from hpo_service.protocol.base import FixedValue, Model
-from hpo_service.protocol.leases import Ensemble, Estimate, Verdict
+from hpo_service.protocol.leases import Ensemble, Estimate, Served, Verdict
 from hpo_service.protocol.trials import TrialError
 
 
@@ -49,12 +49,13 @@ class Final(Model):
     estimate: Annotated[
         Estimate | None,
         Field(
-            description="What the winner is worth: its score on held-out rows; without such rows "
-            "that of the search's choice, the luck of choosing taken out."
+            description="What the study's model is worth: its score on held-out rows; without "
+            "such rows that of the search's choice alone, the luck of choosing taken out."
         ),
     ] = None
     verdict: Verdict | None = None
     ensemble: Ensemble | None = None
+    served: Served | None = None
     held_out_uses: Annotated[
         int,
         Field(description="Studies that these very held-out rows have scored, this one included."),

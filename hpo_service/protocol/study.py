@@ -71,6 +71,9 @@ class Outer(Model):
     fold: Annotated[int, Field(ge=0, le=19, description="From 0.")]
 
 
+Serve = Literal["best", "single", "ensemble", "folds"]
+
+
 class TrainObjective(Model):
     """A network of the catalog, trained and cross-validated by our own workers."""
 
@@ -105,8 +108,24 @@ class TrainObjective(Model):
             "task that are cheap on this data; or the names of some."
         ),
     ] = True
+    serve: Annotated[
+        Serve,
+        Field(
+            description="What the study's model is. single: the winner, refitted. ensemble: the "
+            "best trials together, each refitted, weighted by their predictions of unseen rows. "
+            "folds: the mean of the winner's networks of the search, one for each fold, refitted "
+            "not at all. best: single, unless rows are held out and an ensemble beats it on the "
+            "search's rows by more than one corrected standard error. What cannot be formed "
+            "(several metrics, a family that makes rows) is served single, with a note."
+        ),
+    ] = "best"
     time_limit: Annotated[
-        float, Field(gt=0, le=30 * 86400, description="Seconds one attempt may take.")
+        float,
+        Field(
+            gt=0,
+            le=30 * 86400,
+            description="Seconds one attempt may take; the last one, for each model it may refit.",
+        ),
     ] = 3600.0
 
 

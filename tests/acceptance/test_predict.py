@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load
 from sklearn.datasets import load_wine
 
+from hpo_service import protocol
 from tests.acceptance.conftest import Fleet, wait_for
 
 pytestmark = pytest.mark.timeout(300)
@@ -45,3 +47,47 @@ def test_a_file_a_study_and_predictions_of_new_rows(fleet: Fleet, tmp_path: Path
     assert right > 0.8
     assert f"known target: {right:.4f}" in shown
     assert hpo("predict", "wines", "new.csv") == (tmp_path / "predictions.csv").read_text()
+
+
+@pytest.mark.parametrize("serve", ["ensemble", "folds"])
+def test_several_models_are_one_file_that_says_what_was_scored(
+    serve: str, fleet: Fleet, tmp_path: Path
+) -> None:
+    """The rows held out are known: the data set has a column that says which."""
+    frame = load_wine(as_frame=True).frame.sample(frac=1, random_state=0)
+    frame["target"], frame["held"] = frame["target"].map(["a", "b", "c"].__getitem__), 0
+    frame.loc[frame.index[130:], "held"] = 1
+    frame.to_csv(tmp_path / "wines.csv", index=False)
+    frame[130:].to_csv(tmp_path / "held.csv", index=False)
+    objective = {
+        "kind": "train",
+        "model": "mlp",
+        "dataset": "wines",
+        "params": {"epochs": 8},
+        "validation": {"folds": 3},
+        "baselines": False,
+        "holdout": 0.2,
+        "serve": serve,
+    }
+    fleet.serve()
+    content = (tmp_path / "wines.csv").read_bytes()
+    fleet.client.add_dataset(protocol.Upload(name="wines", target="target", test="held"), content)
+    spec = {"name": "wines", "objective": objective, "budget": {"trials": 4}}
+    fleet.client.create_study(protocol.StudySpec.model_validate(spec))
+    assert fleet.work("--once").wait(120) == 0
+    assert fleet.finished("wines")
+    (tmp_path / "model").write_bytes(fleet.client.model("wines"))
+    line = ["predict", "model", "held.csv", "--out", "out.csv"]
+    command = [sys.executable, "-m", "hpo_service.cli", *line]
+    subprocess.run(command, env=fleet.environment, cwd=tmp_path, check=True)
+    with (tmp_path / "out.csv").open(newline="") as file:
+        found = [[float(line[f"probability_{c}"]) for c in "abc"] for line in csv.DictReader(file)]
+    said = load(fleet.client.final_artifact("wines", "predictions"))["prediction"]
+    # The server keeps rows in an order of its own.
+    np.testing.assert_allclose(sorted(found), sorted(said.tolist()), atol=2e-6)
+    final = fleet.client.final("wines")
+    assert final.served is not None
+    assert (final.served.kind, final.served.held_out[0].rows) == (serve, 48)
+    assert final.estimate == final.served.held_out[0]
+    assert final.ensemble is not None
+    assert final.ensemble.served == (serve == "ensemble")
