@@ -13,10 +13,9 @@ from sklearn.datasets import load_wine
 
 from tests.acceptance.conftest import Fleet, wait_for
 
-pytestmark = pytest.mark.timeout(300)
 
-
-def test_a_file_a_study_and_predictions_of_new_rows(fleet: Fleet, tmp_path: Path) -> None:
+@pytest.mark.parametrize("lasting", ["sqlite"], indirect=True)
+def test_a_file_a_study_and_predictions_of_new_rows(running: Fleet, tmp_path: Path) -> None:
     frame = load_wine(as_frame=True).frame.sample(frac=1, random_state=0)
     frame["target"] = frame["target"].map({0: "barolo", 1: "grignolino", 2: "barbera"})
     frame[:130].to_csv(tmp_path / "wines.csv", index=False)
@@ -26,17 +25,15 @@ def test_a_file_a_study_and_predictions_of_new_rows(fleet: Fleet, tmp_path: Path
     def hpo(*words: str) -> str:
         line = [sys.executable, "-m", "hpo_service.cli", *words]
         run = subprocess.run(
-            line, env=fleet.environment, cwd=tmp_path, capture_output=True, text=True
+            line, env=running.environment, cwd=tmp_path, capture_output=True, text=True
         )
         assert run.returncode == 0, run.stderr
         return run.stdout
 
-    fleet.serve()
     hpo("dataset", "add", "wines.csv", "--target", "target")
     made = ("--model", "mlp", "--dataset", "wines", "--trials", "2", "--param", "epochs=20")
     hpo("study", "create", "--name", "wines", *made)
-    fleet.work("--once")
-    wait_for(lambda: fleet.finished("wines"))
+    wait_for(lambda: running.finished("wines"))
     hpo("study", "files", "wines", "--save", "model")
     shown = hpo("predict", "model", "new.csv", "--out", "predictions.csv")
     with (tmp_path / "predictions.csv").open(newline="") as file:

@@ -94,3 +94,11 @@ def test_nobody_else_reads_predictions(api: Api, spec: dict[str, Any]) -> None:
     found = api.http.get(path, params={"lease_id": final["lease_id"]})
     assert found.status_code == 200
     assert len(found.content) == 36
+
+
+def test_what_a_study_leaves_comes_with_its_end(api: Api, spec: dict[str, Any]) -> None:
+    api.post("/studies", spec)
+    assert api.get("/studies/ridges/artifacts")["artifacts"] == []
+    answer = api.http.get("/v1/studies/ridges/artifacts/model")
+    assert answer.status_code == 404
+    assert "no model yet" in answer.json()["error"]["message"]
