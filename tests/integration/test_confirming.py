@@ -139,3 +139,11 @@ def test_the_models_of_the_winners_folds_are_there_until_the_study_has_ended(
     assert api.http.get("/v1/studies/ridges/model").content == b"networks 28"
     left = [file.read_bytes() for file in api.service.blobs.folder.rglob("*") if file.is_file()]
     assert [content for content in left if content.startswith(b"networks")] == [b"networks 28"]
+
+
+def test_what_a_study_leaves_comes_with_its_end(api: Api, spec: dict[str, Any]) -> None:
+    api.post("/studies", spec)
+    assert api.get("/studies/ridges/artifacts")["artifacts"] == []
+    answer = api.http.get("/v1/studies/ridges/artifacts/model")
+    assert answer.status_code == 404
+    assert "no model yet" in answer.json()["error"]["message"]

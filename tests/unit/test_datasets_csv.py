@@ -245,6 +245,6 @@ def test_numbers_are_read_exactly() -> None:
 def test_a_hundred_thousand_rows_take_seconds() -> None:
     line = "0.123,4.567,8,red,text\n1.234,5.678,9,blue,\n"
     text = "a,b,c,d,y\n" + line.replace("text", "p").replace("blue,", "blue,q") * 50_000
-    started = time.monotonic()
+    started = time.process_time()
     assert ingest(text)[0].schema.rows == 100_000
-    assert time.monotonic() - started < 20
+    assert time.process_time() - started < 20
