@@ -41,9 +41,12 @@ def of_study(session: Session, study: Study) -> protocol.Diagnoses:
 def _curves(study: Study, trial: Trial, points: Sequence[Report], metric: str) -> diagnosis.Curves:
     steps = [point.step for point in points]
     folds = [point.folds[0] if point.folds else [] for point in points]
+    trained = [point.train_folds for point in points]
+    if not all(trained):
+        trained = [[point.metrics.get(f"train_{metric}")] for point in points]
     return diagnosis.Curves(
-        train=[[_number(point.metrics.get(f"train_{metric}")) for point in points]],
-        valid=[[_number(value) for value in values] for values in zip(*folds, strict=True)],
+        train=_parts(trained),
+        valid=_parts(folds),
         direction=study.directions[0],
         chosen=steps.index(trial.epoch) if trial.epoch in steps else None,
     )
@@ -89,6 +92,11 @@ def _shown(found: diagnosis.Diagnosis, trial: Trial) -> protocol.Diagnosis:
     return protocol.Diagnosis(
         number=trial.number or 0, kind=found.kind, reason=found.reason, next=list(found.next)
     )
+
+
+def _parts(points: Sequence[Sequence[float | None]]) -> list[list[float]]:
+    """From the values of each point, one or several, to the curve of each."""
+    return [[_number(value) for value in values] for values in zip(*points, strict=True)]
 
 
 def _number(value: float | None) -> float:

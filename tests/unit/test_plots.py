@@ -95,7 +95,7 @@ def fill(
                         attempt=1,
                         step=step,
                         values=[point] * len(directions),
-                        folds=[[point] * folds] * len(directions) if folds else [],
+                        by_fold=[[point] * folds] * len(directions) if folds else [],
                         created_at=START,
                     )
                 )
