@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import statistics
 from collections.abc import Sequence
 
@@ -30,9 +31,9 @@ def of_study(session: Session, study: Study) -> protocol.Diagnoses:
     place = next((at for at, trial in enumerate(trials) if trial is best), 0)
     found = diagnosis.of_study(known, place, context)
     return protocol.Diagnoses(
-        study=_shown(found, trials[place]),
+        study=_shown(study, found, trials[place]),
         trials=[
-            _shown(diagnosis.of_trial(curve, context), trial)
+            _shown(study, diagnosis.of_trial(curve, context), trial)
             for trial, curve in zip(trials, known, strict=True)
         ],
     )
@@ -88,9 +89,10 @@ def _over_seeds(session: Session, study: Study) -> float | None:
     return math.sqrt(statistics.fmean(variances)) if variances else None
 
 
-def _shown(found: diagnosis.Diagnosis, trial: Trial) -> protocol.Diagnosis:
+def _shown(study: Study, found: diagnosis.Diagnosis, trial: Trial) -> protocol.Diagnosis:
+    named = [each.format(study=shlex.quote(study.name)) for each in found.next]
     return protocol.Diagnosis(
-        number=trial.number or 0, kind=found.kind, reason=found.reason, next=list(found.next)
+        number=trial.number or 0, kind=found.kind, reason=found.reason, next=named
     )
 
 

@@ -241,3 +241,42 @@ def test_a_generator_leaves_rows_to_look_at(fleet: Fleet) -> None:
     assert "petal length (cm)" in lines[0]
     with pytest.raises(errors.NotFound, match=r"take one of model, samples\.csv"):
         fleet.client.final_artifact("rows", "no-such")
+
+
+def test_a_learning_curve_tells_what_more_rows_bring(fleet: Fleet) -> None:
+    fleet.serve()
+    client = fleet.client
+    search = {
+        "kind": "train",
+        "model": "logistic_regression",
+        "dataset": "digits",
+        "validation": {"folds": 3},
+        "baselines": False,
+    }
+    client.create_study(
+        spec("digits", objective=search, pruner={"name": "none"}, budget={"trials": 2})
+    )
+    asked = protocol.LearningCurveSpec(shares=[0.05, 0.3, 1.0])
+    with pytest.raises(errors.WrongState, match="is running"):
+        client.create_learning_curve("digits", asked)
+    assert fleet.work("--study", "digits", "--once").wait(120) == 0
+    made = client.create_learning_curve("digits", asked)
+    with pytest.raises(errors.NameTaken):
+        client.create_learning_curve("digits", asked)
+    assert fleet.work("--study", made.name, "--once").wait(120) == 0
+    assert fleet.finished(made.name)
+
+    curve = client.learning_curve("digits")
+    assert [(point.share, point.rows) for point in curve.points] == [
+        (share, pytest.approx(share * 1438 * 2 / 3, abs=1)) for share in asked.shares
+    ]
+    few, _, every = curve.points
+    assert few.value < 0.9 < every.value
+    assert few.train == 1.0
+    # The whole rows, on the same folds: the winner's own score.
+    winner = client.final("digits").winner
+    assert winner is not None
+    assert (every.value, every.folds) == (winner.values[0], winner.folds[0])
+    assert client.final(made.name).state == "none"
+    for study in ("digits", made.name):
+        assert client.plot(study, "learning_curve").startswith(b"\x89PNG")
