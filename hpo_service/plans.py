@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy.orm import Session
 
-from hpo_service import catalog, datasets, errors, protocol, selection, space
+from hpo_service import catalog, datasets, errors, protocol, selection, shares, space
 from hpo_service.artifacts import Blobs
 from hpo_service.catalog.family import Family
 from hpo_service.pruners import PRUNERS
@@ -120,6 +120,8 @@ def _plan_train(
     task = catalog.task_of(family, prepared.schema.task)
     _check_fits(family, objective.dataset, prepared.schema)
     searched = _search_space(spec, objective, family)
+    for field, share in shares.lowest(family, objective.params, searched):
+        datasets.check_share(field, share, prepared)
     metrics = objective.metrics or [_default_metric(task)]
     least = prepared.least_target
     directions = [_metric(f"objective.metrics.{i}", m, task, least) for i, m in enumerate(metrics)]
@@ -149,7 +151,7 @@ def _recorded(
     spec: protocol.StudySpec, objective: protocol.TrainObjective, metrics: list[str]
 ) -> list[str]:
     """What is measured only: the rule of one standard error asks for the size of each network."""
-    if spec.select == "fresh_folds":
+    if spec.select != "one_standard_error":
         return objective.record
     if len(metrics) > 1:
         raise errors.invalid("select", "one_standard_error is a rule for one metric")

@@ -272,6 +272,8 @@ def _next_row(session: WriteSession, now: datetime, study: Study) -> bool:
     """
     if study.kind != "train" or _has_final(session, study):
         return False
+    if (study.spec or {}).get("select") == "none":
+        return False
     if confirm.start(session, now, study):
         return True
     if final.winner(session, study) is None:

@@ -18,8 +18,8 @@ from workers.training.groups import Group, plan
 from workers.training.trial import Trial, horizon
 from workers.work import Channel, Work
 
-# How the rows are split: the validation as JSON, and the seed that shuffles.
-Split = tuple[str, int]
+# How the rows are split: the validation as JSON, the seed that shuffles, the share to train on.
+Split = tuple[str, int, float]
 
 CHECKPOINT_SECONDS = 30.0  # between two checkpoints of a trial
 
@@ -74,7 +74,7 @@ class _CrossValidation:
         trials: dict[Split, list[Trial]] = {}
         for lease in leases:
             if found := self._trial(lease):
-                trials.setdefault(_split(lease), []).append(found)
+                trials.setdefault(_split(lease, found.settings), []).append(found)
         for split, some in trials.items():
             groups = plan(some, self._splits[split], self._work.lanes, groups)
         return groups
@@ -82,18 +82,18 @@ class _CrossValidation:
     def _trial(self, lease: protocol.TrialLease) -> Trial | None:
         """The lease as a trial; nothing, once told, where it cannot be one."""
         try:
-            folds = self._folds(lease)
             family = catalog.FAMILIES[lease.model or measured.objective(lease).model]
             settings = catalog.settings_of(family, lease.params)
+            folds = self._folds(lease, settings)
             return self._resumed(lease, folds, family, settings)
         except Exception as error:
             self._channel.tell(lease.lease_id, tells.failure(error))
             return None
 
-    def _folds(self, lease: protocol.TrialLease) -> Folds:
-        split = _split(lease)
+    def _folds(self, lease: protocol.TrialLease, settings: catalog.Hyperparameters) -> Folds:
+        split = _split(lease, settings)
         if split not in self._splits:
-            self._splits[split] = _folds(lease, self._data, self._work)
+            self._splits[split] = _folds(lease, settings, self._data, self._work)
         return self._splits[split]
 
     @cached_property
@@ -221,11 +221,14 @@ class _CrossValidation:
             self._kept[trial.lease.lease_id] = time.monotonic()
 
 
-def _split(lease: protocol.TrialLease) -> Split:
-    return measured.objective(lease).validation.model_dump_json(), lease.study_seed
+def _split(lease: protocol.TrialLease, settings: catalog.Hyperparameters) -> Split:
+    validation = measured.objective(lease).validation.model_dump_json()
+    return validation, lease.study_seed, settings.train_share
 
 
-def _folds(lease: protocol.TrialLease, data: Dataset, work: Work) -> Folds:
+def _folds(
+    lease: protocol.TrialLease, settings: catalog.Hyperparameters, data: Dataset, work: Work
+) -> Folds:
     objective = measured.objective(lease)
     task = catalog.task_of(catalog.FAMILIES[objective.model], data.schema.task)
     return Folds(
@@ -235,4 +238,5 @@ def _folds(lease: protocol.TrialLease, data: Dataset, work: Work) -> Folds:
         optimised=measured.optimised(objective, task),
         recorded=measured.searched(objective, task),
         device=torch.device(work.device),
+        train_share=settings.train_share,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Sequence
 
 from rich import box
@@ -65,6 +66,24 @@ def leaderboard(study: protocol.Study, trials: Sequence[protocol.Trial]) -> Iter
         for name in dict.fromkeys(name for trial in some for name in trial.params):
             table.add_row(name, *(number(trial.params.get(name)) for trial in some))
         yield table
+
+
+def learning_curve_table(curve: protocol.LearningCurve) -> Table:
+    """A row per share: the rows trained on, and both scores with their spread over folds."""
+    name = escape(curve.metric)
+    table = plain_table("share", "rows trained on", f"{name}, those rows", f"{name}, not shown")
+    for point in curve.points:
+        rows = "-" if point.rows is None else f"{point.rows:,.0f}"
+        trained = with_spread(point.train, point.train_folds)
+        table.add_row(f"{point.share:g}", rows, trained, with_spread(point.value, point.folds))
+    return table
+
+
+def with_spread(mean: float | None, folds: Sequence[float | None]) -> str:
+    """A mean, and the standard deviation over its folds."""
+    known = [value for value in folds if value is not None]
+    spread = f" ± {statistics.stdev(known):.4f}" if len(known) > 1 else ""
+    return "-" if mean is None else f"{mean:.4f}{spread}"
 
 
 def print_final(console: Console, final: protocol.Final) -> None:

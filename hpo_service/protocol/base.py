@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 MAX_INT = 2**63 - 1
 MAX_LEASES = 64
+MAX_NAME = 100
 MAX_GRID_POINTS = 100_000
 
 StudyState = Literal["running", "paused", "finishing", "finished"]
@@ -49,7 +50,7 @@ Text = Annotated[str, AfterValidator(plain_text)]
 ShortText = Annotated[str, StringConstraints(max_length=1000), AfterValidator(plain_text)]
 Name = Annotated[
     str,
-    StringConstraints(min_length=1, max_length=100),
+    StringConstraints(min_length=1, max_length=MAX_NAME),
     AfterValidator(plain_text),
     AfterValidator(_addressable),
 ]

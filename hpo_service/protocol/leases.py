@@ -139,7 +139,21 @@ class Report(Model):
         list[Annotated[list[Finite | None], Field(max_length=2000)]],
         Field(max_length=4, description="One list per metric, in the order (repeat, fold)."),
     ] = []
+    train_folds: Annotated[
+        list[Finite | None],
+        Field(
+            max_length=2000,
+            description="The first metric of rows that each fold trained on, beside `folds`.",
+        ),
+    ] = []
     metrics: Annotated[dict[Key, Finite | None], Field(max_length=50)] = {}
+
+    @model_validator(mode="after")
+    def _is_trained_by_fold(self) -> Self:
+        each = len(self.train_folds)
+        if each and [len(folds) for folds in self.folds] != [each] * len(self.values):
+            raise ValueError("train_folds needs as many folds of each value in `folds`")
+        return self
 
 
 class Reports(Model):

@@ -64,6 +64,30 @@ class Final(Model):
     error: TrialError | None = None
 
 
+class SharePoint(Model):
+    """A setting trained on a share of each fold's training rows, by the study's first metric.
+
+    `rows`: trained on, mean over folds; `value` and `folds` of the rows that score, which are the
+    same for all shares; `train` and `train_folds` of rows that were trained on.
+    """
+
+    number: int
+    share: float
+    rows: float | None
+    value: float
+    folds: list[float | None]
+    train: float | None
+    train_folds: list[float | None]
+
+
+class LearningCurve(Model):
+    """How the score grows with the rows trained on; `study` is the one that measured it."""
+
+    study: str
+    metric: str
+    points: list[SharePoint]
+
+
 class Diagnosis(Model):
     """What ails a trial: too simple (underfitting, high bias), too free (overfitting, high
     variance), or a matter of luck (unstable); why, and what to try next, the best first.

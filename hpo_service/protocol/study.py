@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from hpo_service.protocol.base import (
     Direction,
@@ -59,6 +59,11 @@ class Validation(Model):
             return 0.0
         pieces = self.folds + (self.method == "time_series")
         return self.share if self.method == "hold_out" else 1 / pieces
+
+    @property
+    def trained_share(self) -> float:
+        """Of the rows, those that a fold trains on: in the order of time the first and smallest."""
+        return self.scored_share if self.method == "time_series" else 1 - self.scored_share
 
 
 class Outer(Model):
@@ -215,15 +220,34 @@ class StudySpec(Model):
         ),
     ] = None
     select: Annotated[
-        Literal["fresh_folds", "one_standard_error"],
+        Literal["fresh_folds", "one_standard_error", "none"],
         Field(
             description="How the winner is chosen. fresh_folds: the best few and the default are "
             "trained anew on other folds, whose mean decides. one_standard_error: of the trials "
             "within one corrected standard error of the best, the one with the fewest trained "
-            "numbers (one metric only)."
+            "numbers (one metric only). none: nothing is, nor refitted: the study ends with its "
+            "search."
         ),
     ] = "fresh_folds"
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+
+
+class LearningCurveSpec(Model):
+    """Shares of the training rows of each fold to train a study's winner on."""
+
+    shares: Annotated[
+        list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=2, max_length=20)
+    ] = [0.1, 0.2, 0.4, 0.7, 1.0]
+    repeats: Annotated[
+        int | None, Field(ge=1, le=20, description="Of the folds. Unset: those of the study.")
+    ] = None
+
+    @field_validator("shares")
+    @classmethod
+    def _each_share_once(cls, shares: list[float]) -> list[float]:
+        if len(set(shares)) != len(shares):
+            raise ValueError("a share is listed twice")
+        return sorted(shares)
 
 
 class StudyPatch(Model):

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Body
 from sqlalchemy import select
 
-from hpo_service import plans, protocol, studies, tables, views
+from hpo_service import learning_curve, plans, protocol, studies, tables, views
 from hpo_service.routes.dependencies import After, Limit, ServiceDep, StudyKey
 
 router = APIRouter(tags=["studies"], prefix="/studies")
@@ -75,6 +75,11 @@ PATCHES = {
     "stop now": {"value": {"state": "finished"}},
     "a larger budget": {"value": {"budget": {"trials": 100}}},
 }
+USUAL_SHARES = protocol.LearningCurveSpec()
+CURVES = {
+    "the usual shares": {"value": {}},
+    "others, more surely": {"value": {"shares": [0.25, 0.5, 1.0], "repeats": 3}},
+}
 
 
 @router.post("", status_code=201)
@@ -89,6 +94,21 @@ def create_study(
     row = service.database.transact(lambda s, now: studies.insert(s, now, planned))
     with service.database.read() as session:
         return views.study(session, studies.get(session, str(row.id)))
+
+
+@router.post("/{study}/learning-curve", status_code=201)
+def create_learning_curve(
+    study: StudyKey,
+    service: ServiceDep,
+    given: Annotated[protocol.LearningCurveSpec, Body(openapi_examples=CURVES)] = USUAL_SHARES,
+) -> protocol.Study:
+    """Train the winner on shares of the training rows: a study of its own, a grid over them.
+
+    It is named after the study, `-learning-curve` at the end, with the same data, folds and seed.
+    """
+    with service.database.read() as session:
+        spec = learning_curve.spec(session, studies.get(session, study), given)
+    return create_study(spec, service)
 
 
 @router.get("")

@@ -228,3 +228,38 @@ def test_a_generator_leaves_rows_to_look_at(running: Fleet) -> None:
     assert "petal length (cm)" in lines[0]
     with pytest.raises(errors.NotFound, match=r"take one of model, samples\.csv"):
         running.client.final_artifact("rows", "no-such")
+
+
+def test_a_learning_curve_tells_what_more_rows_bring(running: Fleet) -> None:
+    client = running.client
+    search = {
+        "kind": "train",
+        "model": "logistic_regression",
+        "dataset": "digits",
+        "validation": {"folds": 3},
+        "baselines": False,
+    }
+    client.create_study(
+        spec("shares", objective=search, pruner={"name": "none"}, budget={"trials": 2})
+    )
+    asked = protocol.LearningCurveSpec(shares=[0.05, 0.3, 1.0])
+    wait_for(lambda: running.finished("shares"))
+    made = client.create_learning_curve("shares", asked)
+    with pytest.raises(errors.NameTaken):
+        client.create_learning_curve("shares", asked)
+    wait_for(lambda: running.finished(made.name))
+
+    curve = client.learning_curve("shares")
+    assert [(point.share, point.rows) for point in curve.points] == [
+        (share, pytest.approx(share * 1438 * 2 / 3, abs=1)) for share in asked.shares
+    ]
+    few, _, every = curve.points
+    assert few.value < 0.9 < every.value
+    assert few.train == 1.0
+    # The whole rows, on the same folds: the winner's own score.
+    winner = client.final("shares").winner
+    assert winner is not None
+    assert (every.value, every.folds) == (winner.values[0], winner.folds[0])
+    assert client.final(made.name).state == "none"
+    for study in ("shares", made.name):
+        assert client.plot(study, "learning_curve").startswith(b"\x89PNG")

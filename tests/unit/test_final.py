@@ -58,7 +58,7 @@ class Books:
                 attempt=1,
                 step=step,
                 values=values,
-                folds=folds,
+                by_fold=folds,
                 created_at=START,
             )
         )
