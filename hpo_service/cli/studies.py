@@ -12,7 +12,7 @@ import typer
 from pydantic import ValidationError
 
 from hpo_service import errors, protocol
-from hpo_service.cli import live, results
+from hpo_service.cli import live, options, results
 from hpo_service.cli.frame import DEFAULT_URL, Group, Token, Url, connect, console
 from hpo_service.client import Client
 
@@ -45,12 +45,16 @@ def create(
     trials: Annotated[int | None, typer.Option(help="Budget: trials in all.")] = None,
     sampler: Annotated[str | None, typer.Option(help="tpe, gp, random or grid.")] = None,
     pruner: Annotated[str | None, typer.Option(help="none, median or asha.")] = None,
-    folds: Annotated[int | None, typer.Option(help="Folds of the cross-validation.")] = None,
-    holdout: Annotated[float | None, typer.Option(help="Share the search never sees.")] = None,
-    serve: Annotated[
-        protocol.Serve | None, typer.Option(help="What its model is made of. [default: best]")
-    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all its randomness.")] = None,
+    validation: options.Method = None,
+    folds: options.Folds = None,
+    repeats: options.Repeats = None,
+    share: options.Share = None,
+    stratify: options.Stratify = None,
+    holdout: options.Holdout = None,
+    baseline: options.Baseline = None,
+    select: options.Select = None,
+    serve: options.Serve = None,
     watch: Annotated[bool, typer.Option("--watch", help="Follow it until it ends.")] = False,
     url: Url = DEFAULT_URL,
     token: Token = "",
@@ -66,9 +70,15 @@ def create(
         "objective.model": model,
         "objective.dataset": dataset,
         "objective.metrics": metric or None,
+        "objective.validation.method": validation,
         "objective.validation.folds": folds,
+        "objective.validation.repeats": repeats,
+        "objective.validation.share": share,
+        "objective.validation.stratify": stratify,
         "objective.holdout": holdout,
         "objective.serve": serve,
+        "objective.baselines": False if baseline == ["none"] else baseline or None,
+        "select": select,
         "sampler.name": sampler,
         "pruner.name": pruner,
         "budget.trials": trials,
