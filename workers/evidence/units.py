@@ -33,7 +33,8 @@ def units(rows: int, group: NDArray[Any] | None = None, ordered: bool = False) -
 
 def block_length(rows: int) -> int:
     """Rows of a block in time order: of the order that is best for a variance (Kunsch 1989)."""
-    return math.ceil(float(rows) ** (1 / 3))
+    length: int = math.ceil(rows ** (1 / 3))
+    return length
 
 
 def standard_error(influence: Floats, unit: Units) -> tuple[float, int]:
