@@ -74,13 +74,14 @@ class Setting:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """An estimate from so many rows, and the width of the exact interval (accuracy)."""
+    """An estimate from so many rows, the width of the exact interval (accuracy), the metric's bias."""
 
     rows: int
     value: float
     low: float
     high: float
     exact: float
+    bias: float
 
 
 @dataclass(frozen=True)
@@ -215,7 +216,7 @@ def _held_out(study: Study, setting: Setting, rows: int) -> HeldOut:
     if study.kind.classes:
         ends = stats.binomtest(round(found.value * rows), rows).proportion_ci(method="exact")
         exact = ends.high - ends.low
-    return HeldOut(rows, found.value, found.low, found.high, exact)
+    return HeldOut(rows, found.value, found.low, found.high, exact, found.bias or 0.0)
 
 
 def report(kind: Kind, outcomes: Sequence[Outcome]) -> list[tuple[bool, float, float]]:
@@ -232,10 +233,9 @@ def report(kind: Kind, outcomes: Sequence[Outcome]) -> list[tuple[bool, float, f
         ]
         case = f"{kind.name}, {rows} held-out rows"
         _share(f"coverage, {case}", covers, 0.91)
-        off = (
-            0.0 if kind.classes else bias_of_r2(rows, float(np.mean([truth for _, truth in found])))
-        )
-        _error(f"mean error, {case}", [one.value - truth for one, truth in found], off)
+        plain = float(np.mean([one.value - truth for one, truth in found]))
+        errors = [one.value - one.bias - truth for one, truth in found]
+        _error(f"mean error, {case}", errors, plain)
     _choices(kind, outcomes)
     return every
 
@@ -247,26 +247,18 @@ def _share(case: str, covers: Sequence[bool], least: float) -> None:
     emit("honesty", case, "share", share, target=target, met=share >= least, more=more)
 
 
-def bias_of_r2(rows: int, true: float) -> float:
-    """How far R2 of so few rows is off on average, for normal data, to the order 1 / rows: it is a
-    quotient whose divisor is estimated from the same rows.
-    """
-    unexplained = 1 - true
-    return -unexplained * (3 - 2 * unexplained) / rows
-
-
-def _error(case: str, errors: Sequence[float], off: float) -> None:
-    """`off`: what the metric itself is off by on so few rows, where that is known not to be 0."""
+def _error(case: str, errors: Sequence[float], plain: float) -> None:
+    """`plain`: the mean error where the metric's own bias on few rows is left in."""
     mean, error = float(np.mean(errors)), float(stats.sem(errors))
     emit(
         "honesty",
         case,
         "score",
         mean,
-        peer=off if off else None,
-        peer_name="bias of R2 itself on so few rows" if off else None,
-        target=f"within 3 standard errors of {'that bias' if off else 0}",
-        met=bool(abs(mean - off) <= 3 * error),
+        peer=plain,
+        peer_name="without correction for so few rows",
+        target="within 3 standard errors of 0",
+        met=bool(abs(mean) <= 3 * error),
         more={
             "standard_error": round(error, 6),
             "standard_errors_from_0": round(mean / error, 2),

@@ -188,6 +188,13 @@ class Estimate(Model):
     level: Annotated[float, Field(gt=0, lt=1)] = 0.95
     method: Annotated[ShortText, Field(description="How the interval was made.")]
     rows: Annotated[int, Field(ge=1)]
+    bias: Annotated[
+        Finite | None,
+        Field(
+            description="What a metric that is no mean over rows, such as R², is off by on average "
+            "on so few rows, by the jackknife (Quenouille 1956): `value - bias` is off by less."
+        ),
+    ] = None
 
 
 class Verdict(Model):

@@ -305,3 +305,20 @@ def test_blocks_that_begin_anywhere_cover_the_mean_of_a_series_better_than_rows_
     rows, blocks = covered(False), covered(True)
     assert rows < 0.75
     assert rows + 0.1 < blocks < 0.97
+
+
+def test_what_r2_of_few_rows_is_off_by_is_said() -> None:
+    rng = np.random.default_rng(0)
+    off, told = [], []
+    for _ in range(300):
+        said, noise = torch.from_numpy(rng.normal(size=(2, 60, 1)))
+        (found,) = intervals.estimates("winner", ["r2"], said, said + noise)
+        assert found.bias is not None
+        off.append(found.value - 0.5)
+        told.append(found.bias)
+    # To the order of one over the rows: -(1 - R2) (1 + 2 R2) / rows.
+    assert np.mean(told) == pytest.approx(-0.5 * 2 / 60, rel=0.2)
+    assert np.mean(off) < -3 * stats.sem(off)
+    assert abs(np.mean(off) - np.mean(told)) < 3 * stats.sem(off)
+    (right,) = intervals.estimates("winner", ["accuracy"], torch.eye(2).double(), torch.arange(2))
+    assert right.bias is None

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -48,11 +48,14 @@ SMALLEST_ERROR = 1e-12
 
 @dataclass(frozen=True)
 class Interval:
-    """Both ends, None where nothing can be said, and how they were made."""
+    """Both ends, None where nothing can be said, and how they were made; `bias`: what the metric is
+    off by on so few rows, where it is no mean over them.
+    """
 
     low: float | None
     high: float | None
     method: str
+    bias: float | None = None
 
     @classmethod
     def of(cls, low: float, high: float, method: str) -> Interval:
@@ -120,6 +123,7 @@ def estimates(
                     level=LEVEL,
                     method=made.method,
                     rows=len(target),
+                    bias=made.bias,
                 )
             )
     return found
@@ -226,9 +230,12 @@ def _bootstrap(metric: str, rows: Scored) -> Interval:
     scores = scores[np.isfinite(scores)]
     if len(scores) < RESAMPLES / 2 or np.ptp(scores) < SMALLEST_ERROR:
         return Interval(None, None, method)
-    places = _percentiles(float(value), scores, _acceleration(metric, rows), int(rows.unit.max()))
+    left = _left_out(metric, rows)
+    places = _percentiles(float(value), scores, _acceleration(left), int(rows.unit.max()))
     low, high = np.quantile(scores, places)
-    return Interval.of(low, high, method)
+    # Quenouille's (1956): what the score of fewer rows is off by more.
+    bias = (len(left) - 1) * (float(np.mean(left)) - float(value)) if len(left) > 1 else None
+    return replace(Interval.of(low, high, method), bias=bias)
 
 
 def _percentiles(value: float, scores: Floats, acceleration: float, degrees: int) -> Floats:
@@ -241,12 +248,20 @@ def _percentiles(value: float, scores: Floats, acceleration: float, degrees: int
     return found
 
 
-def _acceleration(metric: str, rows: Scored) -> float:
-    """From the skewness of what leaving each unit out does."""
+def _left_out(metric: str, rows: Scored) -> Floats:
+    """The scores without each unit, or each of many sets of units, where they are finite."""
     block = rows.unit % MOST_LEFT_OUT
     kept = (block[None, :] != np.arange(block.max() + 1)[:, None]).astype(np.float64)
     scores = _score(metric, rows, kept)
-    moved = np.nanmean(scores) - scores[np.isfinite(scores)]
+    finite: Floats = scores[np.isfinite(scores)]
+    return finite
+
+
+def _acceleration(left_out: Floats) -> float:
+    """From the skewness of what leaving each unit out does."""
+    if not len(left_out):
+        return 0.0
+    moved = np.mean(left_out) - left_out
     spread = float((moved**2).sum() ** 1.5)
     return float((moved**3).sum()) / (6 * spread) if spread > 0 else 0.0
 
