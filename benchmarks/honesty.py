@@ -74,7 +74,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """An estimate from so many rows, the width of the exact interval (accuracy), the metric's bias."""
+    """An estimate from so many rows; the exact interval's width (accuracy); the metric's bias."""
 
     rows: int
     value: float
