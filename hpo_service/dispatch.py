@@ -131,37 +131,50 @@ class _Granting:
     def _sample(self, *, manual_only: bool) -> None:
         with self.service.searches.turn(self.study_id) as search:
             if search is None:
-                self.busy = True
+                self.busy = not (manual_only or self._take_spare())
                 return
             collisions = 0
             # Asked anew each time: a repeated request may have been served while this one waited.
             while (missing := self._missing()) and collisions < MAX_COLLISIONS:
-                outcome = self._one(search, missing[0], manual_only)
+                outcome = self._some(search, missing, manual_only)
                 if outcome == "nothing":
                     return
                 collisions += outcome == "collision"
 
-    def _one(self, search: Search, lease_id: str, manual_only: bool) -> Outcome:
-        """Set the parameters of one trial and start it."""
+    def _some(self, search: Search, missing: list[str], manual_only: bool) -> Outcome:
+        """Set the parameters of a manual trial, or of as many as are missing, and start them."""
         with self.service.database.read() as session:
             study = session.get(Study, self.study_id)
             waiting = _manual(session, self.study_id)
             if study is None or study.state != "running":
                 return "nothing"
             if waiting is not None:
-                proposal: Proposal | None = search.complete(session, study, waiting)
+                proposals = [search.complete(session, study, waiting)]
             elif manual_only or not studies.is_open(study):
                 return "nothing"
             else:
-                proposal = search.propose(session, study)
-        if proposal is None:
+                count = min(len(missing), studies.room(study))
+                proposals = search.propose(session, study, count)
+        if not proposals:
             self._exhaust()
             return "nothing"
-        return self._start(lease_id, proposal, waiting.id if waiting else None)
+        return self._start(missing, proposals, waiting.id if waiting else None)
 
-    def _start(self, lease_id: str, proposal: Proposal, waiting: int | None) -> Outcome:
+    def _take_spare(self) -> bool:
+        """Start a trial that was prepared for callers who come while the sampler is at work."""
+        with self.service.database.read() as session:
+            study = session.get(Study, self.study_id)
+            missing = self._missing_in(session)
+            if study is None or not missing or not studies.is_open(study):
+                return False
+            spare = self.service.searches.spare(study)
+        return spare is not None and self._start(missing, [spare], None) == "done"
+
+    def _start(
+        self, lease_ids: list[str], proposals: list[Proposal], waiting: int | None
+    ) -> Outcome:
         done = self.service.database.transact(
-            lambda s, now: self._insert(s, now, lease_id, proposal, waiting)
+            lambda s, now: self._insert(s, now, lease_ids, proposals, waiting)
         )
         return "done" if done else "collision"
 
@@ -172,21 +185,23 @@ class _Granting:
         self,
         session: WriteSession,
         now: datetime,
-        lease_id: str,
-        proposal: Proposal,
+        lease_ids: list[str],
+        proposals: list[Proposal],
         waiting: int | None,
     ) -> bool:
+        """Whether trials were started; only as many as the study takes by now."""
         study = studies.lock(session, self.study_id)
-        if leases.live(session, [lease_id], self.token):
-            return True
-        trial = self._row(session, now, study, proposal, waiting)
-        if trial is None:
-            return False
-        trial.params, trial.distributions = proposal.params, proposal.distributions
-        trial.system_attrs = (trial.system_attrs or {}) | proposal.system_attrs
-        study.system_attrs = study.system_attrs | proposal.study_system_attrs
-        session.flush()
-        leases.start(session, now, trial, lease_id, self.grant)
+        held = leases.live(session, lease_ids, self.token)
+        free = [lease_id for lease_id in lease_ids if lease_id not in held]
+        for at, (lease_id, proposal) in enumerate(zip(free, proposals, strict=False)):
+            trial = self._row(session, now, study, proposal, waiting)
+            if trial is None:
+                return at > 0
+            trial.params, trial.distributions = proposal.params, proposal.distributions
+            trial.system_attrs = (trial.system_attrs or {}) | proposal.system_attrs
+            study.system_attrs = study.system_attrs | proposal.study_system_attrs
+            session.flush()
+            leases.start(session, now, trial, lease_id, self.grant)
         return True
 
     def _row(

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from hpo_service import catalog, datasets, errors, protocol, selection, space
 from hpo_service.artifacts import Blobs
 from hpo_service.catalog.family import Family
+from hpo_service.cube import Cube
 from hpo_service.pruners import PRUNERS
 from hpo_service.samplers import SAMPLERS
 
@@ -351,6 +352,7 @@ def _is_cheap(family: Family, schema: protocol.DatasetSchema) -> bool:
 def _check_plugins(made: Plan) -> None:
     spec = made.spec
     assert spec.search_space is not None  # filled by all ways of planning
+    cube = Cube(spec.search_space)
     for field, registry, given in (
         ("sampler", SAMPLERS, spec.sampler),
         ("pruner", PRUNERS, spec.pruner),
@@ -358,4 +360,4 @@ def _check_plugins(made: Plan) -> None:
         if given.name not in registry:
             known = ", ".join(registry)
             raise errors.invalid(f"{field}.name", f"unknown {field} {given.name!r}: {known}")
-        registry[given.name].check(spec.search_space, given.options, len(made.directions))
+        registry[given.name].check(cube, given.options, len(made.directions))

@@ -299,6 +299,13 @@ def is_open(study: Study) -> bool:
     return study.state == "running" and study.ended_by is None and not spent
 
 
+def room(study: Study) -> int:
+    """How many more trials the study takes."""
+    if study.budget_trials is None:
+        return protocol.MAX_INT
+    return study.budget_trials - study.n_trials
+
+
 def _unfinished_kinds(session: Session, study_id: int) -> set[str]:
     return set(
         session.scalars(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from hpo_service.samplers.base import SamplerEntry, SpaceExhausted
-from hpo_service.samplers.from_optuna import RANDOM, TPE
+from hpo_service.samplers.base import Ask, Sampler, SamplerEntry, Suggestion
+from hpo_service.samplers.from_optuna import TPE
 from hpo_service.samplers.gp import GP
 from hpo_service.samplers.grid import GRID
+from hpo_service.samplers.independent import RANDOM
 
-__all__ = ["SAMPLERS", "SamplerEntry", "SpaceExhausted"]
+__all__ = ["SAMPLERS", "Ask", "Sampler", "SamplerEntry", "Suggestion"]
 
 SAMPLERS: dict[str, SamplerEntry] = {
     "random": RANDOM,

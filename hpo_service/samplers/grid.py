@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from itertools import islice
+from typing import Annotated, Any
 
-from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler
 from pydantic import Field
 
 from hpo_service import errors, space
+from hpo_service.cube import Cube
 from hpo_service.plugins import Options
 from hpo_service.protocol import (
     MAX_GRID_POINTS,
@@ -24,12 +24,9 @@ from hpo_service.protocol import (
     IntRange,
     ParamValue,
 )
-from hpo_service.samplers.base import SamplerEntry, SpaceExhausted
+from hpo_service.samplers.base import Ask, SamplerEntry, Suggestion
+from hpo_service.seen import Seen
 from hpo_service.space import Space
-
-if TYPE_CHECKING:
-    from optuna.study import Study
-    from optuna.trial import FrozenTrial
 
 Point = dict[str, ParamValue]
 Key = tuple[tuple[str, int], ...]
@@ -49,43 +46,30 @@ class GridOptions(Options):
     )
 
 
-class GridSampler(BaseSampler):
-    """Proposes the first point of the grid that no trial of the study has, in whatever state."""
+class GridSampler:
+    """Proposes the first points of the grid that no trial of the study has, in whatever state."""
 
-    def __init__(self, searched: Space, options: GridOptions) -> None:
-        self.space = searched
-        self.options = options
+    def __init__(self, cube: Cube, options: GridOptions) -> None:
+        self.cube, self.space, self.options = cube, cube.space, options
 
-    def infer_relative_search_space(
-        self, study: Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        return space.distributions(self.space)
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> Point:
-        """The next point that agrees with the trial's fixed parameters, if it has any."""
-        fixed = trial.system_attrs.get("fixed_params", {})
-        stored = {key_of(self.space, _params(t)) for t in study.get_trials(deepcopy=False)}
-        for point in points(self.space, self.options, fixed):
-            if key_of(self.space, point) not in stored:
-                return point
-        if fixed:  # a manual trial is evaluated in any case
-            return next(points(self.space, self.options, fixed))
-        raise SpaceExhausted
-
-    def sample_independent(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        raise NotImplementedError("points of a grid are sampled as a whole")
+    def propose(self, seen: Seen, ask: Ask) -> list[Suggestion]:
+        """The next points that agree with the fixed parameters, if there are any."""
+        rows = seen.rows[self.cube.inside(seen.rows)]
+        stored = {key_of(self.space, self.cube.params(row)) for row in rows}
+        fresh = (
+            point
+            for point in points(self.space, self.options, ask.fixed)
+            if key_of(self.space, point) not in stored
+        )
+        found = list(islice(fresh, ask.count))
+        if not found and ask.fixed:  # a manual trial is evaluated in any case
+            found = [next(points(self.space, self.options, ask.fixed))]
+        return [Suggestion(point) for point in found]
 
 
-def check(searched: Space, options: GridOptions) -> None:
+def check(cube: Cube, options: GridOptions) -> None:
     """Raise `InvalidRequest` unless each range has values to count, and points are not too many."""
+    searched = cube.space
     for name in options.points:
         if name not in searched:
             raise errors.invalid(f"sampler.points.{name}", "names no parameter of the search space")
@@ -230,13 +214,8 @@ def _place(given: Distribution, value: Any) -> int:
     return round((number - low) / (high - low) * RESOLUTION)
 
 
-def _params(trial: FrozenTrial) -> space.Params:
-    # A manual trial counts from the moment it waits.
-    return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-
-
-def _build(searched: Space, options: GridOptions, _seed: int) -> BaseSampler:
-    return GridSampler(searched, options)
+def _build(cube: Cube, options: GridOptions) -> GridSampler:
+    return GridSampler(cube, options)
 
 
 GRID = SamplerEntry(options=GridOptions, build=_build, check_space=check, listed=True)

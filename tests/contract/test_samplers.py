@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from hpo_service import errors, space
+from hpo_service.cube import Cube
 from hpo_service.database import Database
 from hpo_service.samplers import SAMPLERS
 from hpo_service.samplers.grid import GridOptions, axis, count
@@ -57,9 +58,9 @@ class TestEverySampler:
         assert spec.search_space is not None
         if not entry.multi_objective:
             with pytest.raises(errors.InvalidRequest):
-                entry.check(spec.search_space, spec.sampler.options, 2)
+                entry.check(Cube(spec.search_space), spec.sampler.options, 2)
             return
-        entry.check(spec.search_space, spec.sampler.options, 2)
+        entry.check(Cube(spec.search_space), spec.sampler.options, 2)
         bench.study(sampler=sampler, objective=objective)
         for number in range(TRIALS[name]):
             proposal = bench.propose()
@@ -71,7 +72,7 @@ class TestEverySampler:
         spec = spec_of()
         assert spec.search_space is not None
         with pytest.raises(errors.InvalidRequest) as refused:
-            SAMPLERS[name].check(spec.search_space, {"speed": 9}, 1)
+            SAMPLERS[name].check(Cube(spec.search_space), {"speed": 9}, 1)
         assert refused.value.fields[0].field == "sampler.speed"
 
 
@@ -155,14 +156,14 @@ class TestGrid:
 
     def test_a_float_without_step_or_points_is_refused(self) -> None:
         with pytest.raises(errors.InvalidRequest) as refused:
-            SAMPLERS["grid"].check(space_of(x=range_of(0.0, 1.0)), {}, 1)
+            SAMPLERS["grid"].check(Cube(space_of(x=range_of(0.0, 1.0))), {}, 1)
         assert refused.value.fields[0].field == "search_space.x"
 
     @pytest.mark.parametrize("name", ["y", "c"])
     def test_points_for_what_has_no_range_are_refused(self, name: str) -> None:
         searched = space_of(c={"type": "categorical", "choices": [1, 2]})
         with pytest.raises(errors.InvalidRequest) as refused:
-            SAMPLERS["grid"].check(searched, {"points": {name: 3}}, 1)
+            SAMPLERS["grid"].check(Cube(searched), {"points": {name: 3}}, 1)
         assert refused.value.fields[0].field == f"sampler.points.{name}"
 
     @pytest.mark.parametrize(
@@ -179,7 +180,7 @@ class TestGrid:
     def test_a_grid_too_large_is_refused_at_once(self, given: Any) -> None:
         before = time.perf_counter()
         with pytest.raises(errors.InvalidRequest):
-            SAMPLERS["grid"].check(space_of(**given), {}, 1)
+            SAMPLERS["grid"].check(Cube(space_of(**given)), {}, 1)
         assert time.perf_counter() - before < 0.5
 
     def test_points_are_counted_as_they_are_enumerated(self) -> None:
