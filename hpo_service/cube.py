@@ -38,7 +38,7 @@ class Cube:
         self.space, self.constraints = searched, tuple(constraints)
         self.names = space.order(searched)
         self._column = {name: i for i, name in enumerate(self.names)}
-        ends = np.array([_ends(searched[name]) for name in self.names]).reshape(-1, 3)
+        ends = np.array([_ends(searched[name]) for name in self.names])
         self._low, self._high, self._step = ends.T
         self._log = np.array([getattr(searched[n], "log", False) for n in self.names])
         self.unordered = np.array([isinstance(searched[n], Choice) for n in self.names])

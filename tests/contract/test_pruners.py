@@ -48,8 +48,10 @@ class TestEveryPruner:
         assert refused.value.fields[0].field == "pruner.name"
 
     def test_unknown_options_are_refused_by_name(self, name: str) -> None:
+        spec = spec_of()
+        assert spec.search_space is not None
         with pytest.raises(errors.InvalidRequest) as refused:
-            PRUNERS[name].check(Cube({}), {"mercy": 1}, 1)
+            PRUNERS[name].check(Cube(spec.search_space), {"mercy": 1}, 1)
         assert refused.value.fields[0].field == "pruner.mercy"
 
 
