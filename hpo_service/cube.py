@@ -1,6 +1,7 @@
 """A search space as the unit cube: what models see of a trial, and trials of what models choose.
 
-A choice is the number of its place in the list; its position tells it apart and means no more.
+A choice is the number of its place in the list; unless the list is ordered, its position tells it
+apart and means no more.
 What is not active is NaN.
 """
 
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpo_service import space
-from hpo_service.protocol import Choice, FloatRange, IntRange, ParamValue
+from hpo_service.protocol import Choice, Distribution, FloatRange, IntRange, ParamValue
 from hpo_service.space import Space
 
 Rows = NDArray[np.float64]
@@ -41,7 +42,7 @@ class Cube:
         ends = np.array([_ends(searched[name]) for name in self.names])
         self._low, self._high, self._step = ends.T
         self._log = np.array([getattr(searched[n], "log", False) for n in self.names])
-        self.unordered = np.array([isinstance(searched[n], Choice) for n in self.names])
+        self.unordered = np.array([_unordered(searched[n]) for n in self.names])
         sides = self._scaled(np.stack([self._low - self._step / 2, self._high + self._step / 2]))
         self._from, self._width = sides[0], sides[1] - sides[0]
         self.distributions = space.distributions(searched)
@@ -133,6 +134,10 @@ class Cube:
                 met = np.isclose(rows[:, at, None], wanted, rtol=1e-9, atol=1e-12).any(1)
                 active[:, column] &= met & active[:, at]
         return active
+
+
+def _unordered(given: Distribution) -> bool:
+    return isinstance(given, Choice) and not given.ordered
 
 
 def _ends(given: Choice | IntRange | FloatRange) -> tuple[float, float, float]:

@@ -9,7 +9,7 @@ from optuna.distributions import distribution_to_json
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
-from hpo_service import confirm, errors, final, protocol, space
+from hpo_service import confirm, constraints, errors, final, protocol, space
 from hpo_service.database import WriteSession
 from hpo_service.plans import Plan
 from hpo_service.tables import Attempt, Study, Trial
@@ -120,6 +120,7 @@ def add_trial(
         raise errors.WrongState("This study has no search space of its own: use its Optuna client.")
     params = space.labelled(spec.search_space, params)
     space.check_params(spec.search_space, params)
+    constraints.check_params(constraints.cube_of(spec), params)
     trial = _queue(session, now, study, params, {})
     if trial is None:
         raise _why_closed(session, lock(session, study.id))

@@ -22,7 +22,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from hpo_service import curves, errors, history, protocol, space
-from hpo_service.cube import Cube
+from hpo_service.constraints import cube_of
 from hpo_service.database import ReadSession
 from hpo_service.history import History, value_of
 from hpo_service.ledger import Ledger
@@ -232,7 +232,7 @@ class _Open:
             raise errors.WrongState(
                 "This study has no search space of its own: use its Optuna client."
             )
-        self.cube = Cube(spec.search_space)
+        self.cube = cube_of(spec)
         self.entry = SAMPLERS[spec.sampler.name]
         self.sampler = self.entry.make(self.cube, spec.sampler.options)
         self.ledger = Ledger(study, self.cube)

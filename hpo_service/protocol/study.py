@@ -183,6 +183,14 @@ class StudySpec(Model):
     search_space: Annotated[
         SearchSpace | None, Field(description="Unset: the family's default space.")
     ] = None
+    constraints: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=500)]],
+        Field(
+            max_length=50,
+            description="Rules that every setting meets, such as `hidden_units * hidden_layers <= "
+            "1024`; one that names a parameter which is not active is met.",
+        ),
+    ] = []
     sampler: Plugin = Plugin(name="tpe")
     pruner: Plugin = Plugin(name="none")
     budget: Budget
