@@ -183,6 +183,43 @@ class TestGrid:
             SAMPLERS["grid"].check(Cube(space_of(**given)), {}, 1)
         assert time.perf_counter() - before < 0.5
 
+    def test_shuffled_points_come_once_each_and_in_no_order(self, bench: Bench) -> None:
+        searched = {"a": range_of(1, 7), "b": range_of(1, 9, when={"a": [2, 3]})}
+        runs = []
+        for seed in (0, 0, 1):
+            name = f"run-{len(runs)}"
+            bench.study(
+                name=name,
+                seed=seed,
+                sampler={"name": "grid", "shuffle": True},
+                search_space=searched,
+            )
+            runs.append([tuple(params.items()) for params in bench.run(5 + 2 * 9)])
+            assert bench.propose() is None
+        assert runs[0] == runs[1] != runs[2]
+        assert set(runs[0]) == set(runs[2])
+        assert len(set(runs[0])) == 23
+        assert runs[0] != sorted(runs[0])
+
+    def test_what_was_proposed_but_never_stored_comes_again(self, bench: Bench) -> None:
+        bench.study(sampler={"name": "grid"}, search_space={"n": range_of(1, 3)})
+        one, again = bench.propose(), bench.propose()
+        assert one is not None
+        assert again is not None
+        assert one.params == again.params == {"n": 1}
+        bench.insert(one)
+        assert [params["n"] for params in bench.run(2)] == [2, 3]
+        assert bench.propose() is None
+
+    def test_points_that_break_a_rule_are_left_out(self, bench: Bench) -> None:
+        bench.study(
+            sampler={"name": "grid"},
+            search_space={"a": range_of(1, 3), "b": range_of(1, 3)},
+            constraints=["a * b <= 3"],
+        )
+        assert [(p["a"], p["b"]) for p in bench.run(5)] == [(1, 1), (1, 2), (1, 3), (2, 1), (3, 1)]
+        assert bench.propose() is None
+
     def test_points_are_counted_as_they_are_enumerated(self) -> None:
         searched = space_of(
             a=range_of(1, 100),
