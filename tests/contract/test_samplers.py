@@ -187,7 +187,7 @@ class TestGrid:
         searched = {"a": range_of(1, 7), "b": range_of(1, 9, when={"a": [2, 3]})}
         runs = []
         for seed in (0, 0, 1):
-            name = f"run-{len(runs)}"
+            name, sampler = f"run-{len(runs)}", {"name": "grid", "shuffle": True}
             bench.study(
                 name=name,
                 seed=seed,
