@@ -188,12 +188,7 @@ class TestGrid:
         runs = []
         for seed in (0, 0, 1):
             name, sampler = f"run-{len(runs)}", {"name": "grid", "shuffle": True}
-            bench.study(
-                name=name,
-                seed=seed,
-                sampler={"name": "grid", "shuffle": True},
-                search_space=searched,
-            )
+            bench.study(name=name, seed=seed, sampler=sampler, search_space=searched)
             runs.append([tuple(params.items()) for params in bench.run(5 + 2 * 9)])
             assert bench.propose() is None
         assert runs[0] == runs[1] != runs[2]
