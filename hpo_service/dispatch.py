@@ -8,7 +8,7 @@ from typing import Literal
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hpo_service import confirm, errors, files, final, leases, protocol, seeds, studies
+from hpo_service import budgets, confirm, errors, files, final, leases, protocol, seeds, studies
 from hpo_service.database import WriteSession
 from hpo_service.service import Service
 from hpo_service.suggest import Proposal, Search
@@ -123,9 +123,13 @@ class _Granting:
         leases.claim(session, now, self.study_id, free, self.grant, expired=self.expired)
 
     def _settle(self, session: WriteSession, now: datetime) -> None:
-        """End a study whose last trial was ended by an Optuna client, past our own calls."""
+        """End a study whose last trial was ended by an Optuna client, past our own calls, or whose
+        time is over.
+        """
         study = session.get(Study, self.study_id)
-        if study is not None and self._missing_in(session) and not studies.is_open(study):
+        if study is None or not self._missing_in(session):
+            return
+        if not studies.is_open(study) or budgets.overdrawn(session, now, study) is not None:
             studies.settle(session, now, studies.lock(session, self.study_id))
 
     def _sample(self, *, manual_only: bool) -> None:
@@ -148,7 +152,10 @@ class _Granting:
             waiting = _manual(session, self.study_id)
             if study is None or study.state != "running":
                 return "nothing"
-            if waiting is not None:
+            reason = budgets.overdrawn(session, self.service.database.now(session), study)
+            if reason is not None:
+                proposals, waiting = [], None
+            elif waiting is not None:
                 proposals = [search.complete(session, study, waiting)]
             elif manual_only or not studies.is_open(study):
                 return "nothing"
@@ -156,7 +163,7 @@ class _Granting:
                 count = min(len(missing), studies.room(study))
                 proposals = search.propose(session, study, count)
         if not proposals:
-            self._exhaust()
+            self._close(reason or "space")
             return "nothing"
         return self._start(missing, proposals, waiting.id if waiting else None)
 
@@ -178,8 +185,10 @@ class _Granting:
         )
         return "done" if done else "collision"
 
-    def _exhaust(self) -> None:
-        self.service.database.transact(lambda s, now: studies.exhaust(s, now, self.study_id))
+    def _close(self, reason: protocol.EndedBy) -> None:
+        self.service.database.transact(
+            lambda s, now: studies.close(s, now, self.study_id, reason)
+        )
 
     def _insert(
         self,

@@ -12,7 +12,9 @@ MAX_LEASES = 64
 MAX_GRID_POINTS = 100_000
 
 StudyState = Literal["running", "paused", "finishing", "finished"]
-EndedBy = Literal["budget", "space", "target", "time", "user"]
+EndedBy = Literal[
+    "budget", "space", "target", "time", "device_seconds", "epochs", "no_gain", "user"
+]
 TrialState = Literal["waiting", "running", "complete", "pruned", "fail", "cancelled"]
 TrialKind = Literal["search", "baseline", "confirm", "final"]
 Direction = Literal["minimize", "maximize"]
