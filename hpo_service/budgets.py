@@ -7,16 +7,22 @@ from datetime import datetime
 from sqlalchemy import extract, func, select
 from sqlalchemy.orm import Session
 
-from hpo_service import protocol
+from hpo_service import errors, protocol
 from hpo_service.tables import Attempt, Report, Study, Trial
 
 # Ended by one of these, a study stops the trials that run.
-CUTS: tuple[protocol.EndedBy, ...] = ("target", "time", "device_seconds", "epochs", "no_gain")
+CUTS: tuple[protocol.EndedBy, ...] = ("target", "time", "device_seconds", "epochs")
 
 
 def of(study: Study) -> protocol.Budget | None:
     """The budget as the user wrote it; None for a study made through the Optuna bridge."""
     return None if study.spec is None else protocol.Budget.model_validate(study.spec["budget"])
+
+
+def check(budget: protocol.Budget, n_metrics: int) -> None:
+    """Raise `InvalidRequest` where the study cannot be content with what the budget says."""
+    if budget.target is not None and n_metrics > 1:
+        raise errors.invalid("budget.target", "is for a study of one metric: leave it out")
 
 
 def spent(session: Session, now: datetime, study: Study) -> protocol.Spent:
@@ -32,13 +38,14 @@ def spent(session: Session, now: datetime, study: Study) -> protocol.Spent:
     ).join(Trial, Trial.id == Attempt.trial_id)
     last = (
         select((func.max(Report.step) - Attempt.resume_step).label("steps"))
-        .join(Trial, Trial.id == Report.trial_id)
+        .select_from(Attempt)
+        .join(Trial, Trial.id == Attempt.trial_id)
         .join(
-            Attempt,
-            (Attempt.trial_id == Report.trial_id) & (Attempt.attempt == Report.attempt),
+            Report,
+            (Report.trial_id == Attempt.trial_id) & (Report.attempt == Attempt.attempt),
         )
         .where(*ours)
-        .group_by(Report.trial_id, Report.attempt, Attempt.resume_step)
+        .group_by(Attempt.lease_id, Attempt.resume_step)
         .subquery()
     )
     return protocol.Spent(

@@ -1,8 +1,8 @@
 """How to call the service: one method per call of the REST API, typed and synchronous.
 
 Every failure is an error of `hpo_service.errors`: what the server answered, or `Unreachable`
-where no answer came. All calls but `create_study`, `add_trial` and `add_dataset` may be repeated
-without effect, so a caller that got no answer just calls again.
+where no answer came. All calls but those named `create_` or `add_` may be repeated without effect,
+so a caller that got no answer just calls again.
 """
 
 from __future__ import annotations
@@ -125,6 +125,16 @@ class Client:
 
     def patch_study(self, study: StudyKey, patch: protocol.StudyPatch) -> protocol.Study:
         return _parse(protocol.Study, self._send("PATCH", _path("studies", study), patch))
+
+    def create_learning_curve(
+        self, study: StudyKey, spec: protocol.LearningCurveSpec
+    ) -> protocol.Study:
+        path = _path("studies", study, "learning-curve")
+        return _parse(protocol.Study, self._send("POST", path, spec, timeout=SLOW_TIMEOUT))
+
+    def learning_curve(self, study: StudyKey) -> protocol.LearningCurve:
+        path = _path("studies", study, "learning-curve")
+        return _parse(protocol.LearningCurve, self._send("GET", path, timeout=SLOW_TIMEOUT))
 
     def delete_study(self, study: StudyKey) -> None:
         self._send("DELETE", _path("studies", study))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import statistics
 from collections.abc import Sequence
 
@@ -30,9 +31,9 @@ def of_study(session: Session, study: Study) -> protocol.Diagnoses:
     place = next((at for at, trial in enumerate(trials) if trial is best), 0)
     found = diagnosis.of_study(known, place, context)
     return protocol.Diagnoses(
-        study=_shown(found, trials[place]),
+        study=_shown(study, found, trials[place]),
         trials=[
-            _shown(diagnosis.of_trial(curve, context), trial)
+            _shown(study, diagnosis.of_trial(curve, context), trial)
             for trial, curve in zip(trials, known, strict=True)
         ],
     )
@@ -41,9 +42,12 @@ def of_study(session: Session, study: Study) -> protocol.Diagnoses:
 def _curves(study: Study, trial: Trial, points: Sequence[Report], metric: str) -> diagnosis.Curves:
     steps = [point.step for point in points]
     folds = [point.folds[0] if point.folds else [] for point in points]
+    trained = [point.train_folds for point in points]
+    if not all(trained):
+        trained = [[point.metrics.get(f"train_{metric}")] for point in points]
     return diagnosis.Curves(
-        train=[[_number(point.metrics.get(f"train_{metric}")) for point in points]],
-        valid=[[_number(value) for value in values] for values in zip(*folds, strict=True)],
+        train=_parts(trained),
+        valid=_parts(folds),
         direction=study.directions[0],
         chosen=steps.index(trial.epoch) if trial.epoch in steps else None,
     )
@@ -85,10 +89,16 @@ def _over_seeds(session: Session, study: Study) -> float | None:
     return math.sqrt(statistics.fmean(variances)) if variances else None
 
 
-def _shown(found: diagnosis.Diagnosis, trial: Trial) -> protocol.Diagnosis:
+def _shown(study: Study, found: diagnosis.Diagnosis, trial: Trial) -> protocol.Diagnosis:
+    named = [each.format(study=shlex.quote(study.name)) for each in found.next]
     return protocol.Diagnosis(
-        number=trial.number or 0, kind=found.kind, reason=found.reason, next=list(found.next)
+        number=trial.number or 0, kind=found.kind, reason=found.reason, next=named
     )
+
+
+def _parts(points: Sequence[Sequence[float | None]]) -> list[list[float]]:
+    """From the values of each point, one or several, to the curve of each."""
+    return [[_number(value) for value in values] for values in zip(*points, strict=True)]
 
 
 def _number(value: float | None) -> float:

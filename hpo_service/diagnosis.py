@@ -22,6 +22,7 @@ Parts = Sequence[Sequence[float]]
 # So many corrected standard errors are a clear difference.
 CLEAR = 2.0
 
+MORE_DATA = "more data (hpo study learning-curve {study} tells what more would bring)"
 NEXT: dict[Kind, tuple[str, ...]] = {
     "underfitting": (
         "more layers or units",
@@ -33,13 +34,13 @@ NEXT: dict[Kind, tuple[str, ...]] = {
         "dropout",
         "weight decay",
         "averaging several networks",
-        "more data",
+        MORE_DATA,
     ),
     "unstable": (
         "averaging several restarts",
         "a lower learning rate",
         "more repeats, so that settings can be told apart",
-        "more data",
+        MORE_DATA,
     ),
     "fine": ("a longer search around the best setting",),
     "cannot_tell": ("more folds or repeats", "a reported training score"),
@@ -76,7 +77,9 @@ class Context:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """`kind`, why in plain language, and what to try next, the most promising first."""
+    """`kind`, why in plain language, and what to try next, the most promising first; `{study}` in
+    it stands for the study's name.
+    """
 
     kind: Kind
     reason: str

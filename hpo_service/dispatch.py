@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -186,9 +186,7 @@ class _Granting:
         return "done" if done else "collision"
 
     def _close(self, reason: protocol.EndedBy) -> None:
-        self.service.database.transact(
-            lambda s, now: studies.close(s, now, self.study_id, reason)
-        )
+        self.service.database.transact(lambda s, now: studies.close(s, now, self.study_id, reason))
 
     def _insert(
         self,
@@ -282,10 +280,21 @@ def build(session: Session, service: Service, trial: Trial) -> protocol.TrialLea
         study_seed=_study_seed(study, trial),
         objective=_evaluated(objective, trial),
         data=study.search_sha256,
-        holdout=study.holdout_sha256 if trial.kind == "final" else None,
-        refits=final.refits(session, study) if trial.kind == "final" else [],
-        predictions=files.out_of_fold(session, study) if trial.kind == "final" else [],
+        **(_of_final(session, study) if trial.kind == "final" else {}),
     )
+
+
+def _of_final(session: Session, study: Study) -> dict[str, Any]:
+    """What a final lease alone names."""
+    objective, winner = confirm.objective_of(study), final.winner(session, study)
+    of_folds = objective is not None and objective.serve == "folds" and winner is not None
+    return {
+        "holdout": study.holdout_sha256,
+        "refits": final.refits(session, study),
+        "members": final.members(session, study),
+        "predictions": files.out_of_fold(session, study),
+        "networks": files.fold_networks(session, winner) if winner and of_folds else None,
+    }
 
 
 def _evaluated(objective: protocol.Objective, trial: Trial) -> protocol.Objective:

@@ -6,7 +6,7 @@ import logging
 from datetime import datetime
 from functools import partial
 
-from sqlalchemy import delete, exists, func, or_, select
+from sqlalchemy import and_, delete, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from hpo_service import confirm, curves, errors, protocol, ranking
@@ -18,14 +18,14 @@ from hpo_service.tables import Artifact, Attempt, Dataset, Study, Trial
 MODEL = "model"
 # Of the best trials: the others would hardly ever be chosen, whichever rows decided.
 MOST_PREDICTIONS = 200
-SWEEP_ROWS = 100  # ended trials whose checkpoints are deleted in one go
+SWEEP_ROWS = 100  # files of ended trials that are deleted in one go
 
 log = logging.getLogger("hpo_service")
 
 
 def require_readable(session: Session, sha256: str, lease_id: str | None, token: str) -> None:
-    """Search parts are for all workers, held-out parts and out-of-fold predictions for the holder
-    of a final lease alone.
+    """Search parts are for all workers; held-out parts, predictions and networks of folds for the
+    holder of a final lease alone.
     """
     if session.scalar(select(Study.id).where(Study.search_sha256 == sha256).limit(1)):
         return
@@ -36,17 +36,19 @@ def require_readable(session: Session, sha256: str, lease_id: str | None, token:
         .where(Trial.lease_id == lease_id, Trial.kind == "final", Trial.state == "running")
         .where(Attempt.token == token)
     ).one_or_none()
-    said = select(Artifact.sha256).where(
-        Artifact.name == protocol.OUT_OF_FOLD, Artifact.sha256 == sha256
+    left = select(Artifact.sha256).where(
+        Artifact.name.in_((protocol.OUT_OF_FOLD, protocol.FOLD_NETWORKS)),
+        Artifact.sha256 == sha256,
     )
     if held is not None:
-        of_study = said.join(Trial, Trial.id == Artifact.trial_id).where(Trial.study_id == held[0])
+        of_study = left.join(Trial, Trial.id == Artifact.trial_id).where(Trial.study_id == held[0])
         if sha256 == held[1] or session.scalar(of_study.limit(1)):
             return
     held_out = select(Study.id).where(Study.holdout_sha256 == sha256)
-    if session.scalar(held_out.limit(1)) or session.scalar(said.limit(1)):
+    if session.scalar(held_out.limit(1)) or session.scalar(left.limit(1)):
         raise errors.Forbidden(
-            "Held-out rows and predictions are for the holder of the final lease alone."
+            "Held-out rows, predictions and networks of folds are for the holder of the final "
+            "lease alone."
         )
     raise errors.NotFound("No study has data under this hash.")
 
@@ -141,6 +143,17 @@ def _out_of_fold(row: Trial, sha256: str, folds: list[list[float | None]]) -> pr
     )
 
 
+def fold_networks(session: Session, trial: Trial) -> str | None:
+    """The stored networks of a trial's folds, by their hash; None where they were not kept."""
+    return session.scalar(
+        select(Artifact.sha256).where(
+            Artifact.trial_id == trial.id,
+            Artifact.attempt == trial.attempt,
+            Artifact.name == protocol.FOLD_NETWORKS,
+        )
+    )
+
+
 def final(session: Session, study: Study) -> list[Artifact]:
     """What the final row left, by name; empty until it is complete."""
     rows = session.scalars(
@@ -172,25 +185,33 @@ def discard(service: Service, sha256: str) -> None:
 
 
 def sweep(service: Service) -> None:
-    """Delete the checkpoints of trials that have ended; what fails is left to the next sweep."""
+    """Delete the checkpoints of trials that have ended, and the networks of folds of studies that
+    have finished; what fails is left to the next sweep.
+    """
     query = (
-        select(Artifact.trial_id)
+        select(Artifact.trial_id, Artifact.name)
         .join(Trial, Trial.id == Artifact.trial_id)
-        .where(Artifact.name == protocol.CHECKPOINT, Trial.state.in_(protocol.TERMINAL))
+        .join(Study, Study.id == Trial.study_id)
+        .where(
+            or_(
+                and_(Artifact.name == protocol.CHECKPOINT, Trial.state.in_(protocol.TERMINAL)),
+                and_(Artifact.name == protocol.FOLD_NETWORKS, Study.state == "finished"),
+            )
+        )
     )
     try:
         with service.database.read() as session:
-            ended = session.scalars(query.distinct().limit(SWEEP_ROWS)).all()
-        for trial_id in ended:
-            service.database.transact(partial(_forget, service.blobs, trial_id))
+            ended = session.execute(query.distinct().limit(SWEEP_ROWS)).all()
+        for trial_id, name in ended:
+            service.database.transact(partial(_forget, service.blobs, trial_id, name))
     except (errors.Unavailable, OSError) as error:
-        log.warning("checkpoints are deleted later: %s", error)
+        log.warning("files of trials that have ended are deleted later: %s", error)
 
 
-def _forget(blobs: Blobs, trial_id: int, session: WriteSession, _now: datetime) -> None:
+def _forget(blobs: Blobs, trial_id: int, name: str, session: WriteSession, _now: datetime) -> None:
     gone = session.scalars(
         delete(Artifact)
-        .where(Artifact.trial_id == trial_id, Artifact.name == protocol.CHECKPOINT)
+        .where(Artifact.trial_id == trial_id, Artifact.name == name)
         .returning(Artifact.sha256)
     ).all()
     for sha256 in sorted(set(gone)):

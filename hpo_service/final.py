@@ -17,7 +17,9 @@ from hpo_service.tables import Attempt, Report, Study, Trial
 FinalState = Literal["none", "waiting", "running", "complete", "fail"]
 Folds = list[list[float | None]]
 
-WINNER = "winner"
+WINNER, SERVED = "winner", "served"
+# Of an ensemble. More add little: the next best are worse, and much like the others.
+MOST_MEMBERS = 10
 # Trials worse than so many others are not within a standard error of the best.
 MOST_COMPARED = 200
 
@@ -75,19 +77,7 @@ def refits(session: Session, study: Study) -> list[protocol.ModelSetting]:
     objective = confirm.objective_of(study)
     if first is None or objective is None:
         return []
-    settings = [
-        protocol.ModelSetting(
-            name=WINNER,
-            model=objective.model,
-            params=objective.params | first.params,
-            epochs=first.epoch,
-            seed=seeds.trial_seed(study.seed, first.number or 0),
-            number=first.number,
-            values=first.values or [],
-            notes=_told_notes(session, first),
-        )
-    ]
-    return settings + [
+    return [_setting(session, study, objective, WINNER, first)] + [
         protocol.ModelSetting(
             name=row.model or "",
             model=row.model or "",
@@ -99,6 +89,33 @@ def refits(session: Session, study: Study) -> list[protocol.ModelSetting]:
         for row in _rows(session, study, "baseline")
         if row.state == "complete"
     ]
+
+
+def members(session: Session, study: Study) -> list[protocol.ModelSetting]:
+    """What an ensemble may be made of: the best trials of the search, the best first."""
+    objective = confirm.objective_of(study)
+    if objective is None:
+        return []
+    return [
+        _setting(session, study, objective, f"trial {trial.number}", trial)
+        for trial in ranking.first(session, study, MOST_MEMBERS)
+    ]
+
+
+def _setting(
+    session: Session, study: Study, objective: protocol.TrainObjective, name: str, trial: Trial
+) -> protocol.ModelSetting:
+    """A search trial, as it is refitted."""
+    return protocol.ModelSetting(
+        name=name,
+        model=objective.model,
+        params=objective.params | trial.params,
+        epochs=trial.epoch,
+        seed=seeds.trial_seed(study.seed, trial.number or 0),
+        number=trial.number,
+        values=trial.values or [],
+        notes=_told_notes(session, trial),
+    )
 
 
 def _told_notes(session: Session, row: Trial) -> dict[str, JsonValue]:
@@ -144,6 +161,7 @@ def result(session: Session, study: Study) -> protocol.Final:
         estimate=_headline(estimates),
         verdict=judged.verdict,
         ensemble=judged.ensemble,
+        served=_served(judged, estimates),
         held_out_uses=_held_out_uses(session, study),
         notes=[],
         error=_error(last),
@@ -158,9 +176,19 @@ def result(session: Session, study: Study) -> protocol.Final:
 
 
 def _headline(estimates: Sequence[protocol.Estimate]) -> protocol.Estimate | None:
-    """What the winner is worth: its score on held-out rows, else the search's choice corrected."""
-    of_winner = [each for each in estimates if each.name == WINNER]
-    return min(of_winner, key=lambda each: each.kind != "held_out", default=None)
+    """What is served is worth: its score on held-out rows, else the search's choice corrected."""
+    known = [each for each in estimates if each.name in (WINNER, SERVED)]
+    order = [(SERVED, "held_out"), (WINNER, "held_out"), (WINNER, "bootstrap_cv")]
+    return min(known, key=lambda each: order.index((each.name, each.kind)), default=None)
+
+
+def _served(
+    judged: protocol.Judged, estimates: Sequence[protocol.Estimate]
+) -> protocol.Served | None:
+    if judged.served is None:
+        return None
+    held_out = [each for each in estimates if each.name == SERVED]
+    return judged.served.model_copy(update={"held_out": held_out})
 
 
 def _judged(session: Session, last: Trial | None) -> protocol.Judged:

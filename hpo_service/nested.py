@@ -8,7 +8,7 @@ mean is what the procedure, search and choice and all, is worth on the rows of a
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -18,6 +18,7 @@ from hpo_service.selection import corrected_error
 
 FOLDS = 5
 LEVEL = 0.95
+WINNER = "winner"
 WILSON = "Wilson"  # what the service calls the interval of an accuracy of independent rows
 
 
@@ -108,9 +109,12 @@ def estimates(client: Client, name: str) -> list[Nested]:
     return [_mean(each, ratio) for each in together.values() if len(each) == len(found)]
 
 
-def _held_out(final: protocol.Final) -> Iterable[protocol.Estimate]:
-    scored = [final.winner, *final.baselines] if final.winner else final.baselines
-    return (estimate for each in scored for estimate in each.held_out)
+def _held_out(final: protocol.Final) -> list[protocol.Estimate]:
+    """Of the model that is served, under the winner's name, and of the baselines."""
+    ours = final.winner.held_out if final.winner else []
+    if final.served is not None and final.served.held_out:
+        ours = [each.model_copy(update={"name": WINNER}) for each in final.served.held_out]
+    return [*ours, *(each for baseline in final.baselines for each in baseline.held_out)]
 
 
 def _ratio(study: protocol.Study, folds: int) -> float:

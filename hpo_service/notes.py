@@ -39,9 +39,9 @@ def notes(
             "The spread is the standard deviation over the folds: how much scores differ from "
             "fold to fold, not an interval for the true score."
         )
-    notes += _about_held_out(objective, first, final.held_out_uses)
+    notes += _about_held_out(objective, first, final)
     notes += [*_about_estimate(final), *_about_verdict(final)]
-    return [*notes, *_about_ensemble(final)]
+    return [*notes, *_about_ensemble(final), *_about_served(final)]
 
 
 def about_pooled(told: Mapping[str, JsonValue]) -> list[str]:
@@ -76,19 +76,22 @@ def _epoch_was_chosen(objective: protocol.TrainObjective, first: protocol.Scored
 
 
 def _about_held_out(
-    objective: protocol.TrainObjective, first: protocol.Scored, uses: int
+    objective: protocol.TrainObjective, first: protocol.Scored, final: protocol.Final
 ) -> list[str]:
     if objective.holdout == 0:
         return [
             'No rows were held out ("holdout": 0): all of them were searched on, and there is no '
             "score of a network on rows that the search never saw."
         ]
-    if not first.held_out:
+    scores, made, uses = first.held_out, "refitted on all rows of the search", final.held_out_uses
+    if final.served is not None and final.served.kind == "folds":
+        scores, made = final.served.held_out, f"the folds' models as they were, baselines {made}"
+    if not scores:
         return []
-    rows = first.held_out[0].rows
+    rows = scores[0].rows
     note = (
-        f"The held-out scores come from {rows:,} rows that no search worker was sent: refitted "
-        "on all rows of the search, each model was scored on them once."
+        f"The held-out scores come from {rows:,} rows that no search worker was sent: {made}, "
+        "each model was scored on them once."
     )
     if objective.outer is not None:
         note += (
@@ -164,12 +167,38 @@ def _about_ensemble(final: protocol.Final) -> list[str]:
     found = final.ensemble
     if found is None or found.kind == "single":
         return []
+    said = f"{found.metric} {found.score:.4f} as {_how(found)}, {found.alone:.4f} alone"
+    error = found.standard_error
+    if error is not None:
+        said += f", corrected standard error of the difference {error:.2g}"
+    return [f"The best trials together: {said} (each fold scored with what was chosen on others)."]
+
+
+def _how(found: protocol.Ensemble) -> str:
     how = "the average" if found.kind == "average" else "a weighted mean"
-    return [
-        f"Together the best trials would score better than one: {found.metric} {found.score:.4f} "
-        f"as {how} of {len(found.weights)}, {found.alone:.4f} alone (each fold scored with what "
-        "was chosen on the others)."
-    ]
+    return f"{how} of {len(found.weights)}"
+
+
+def _about_served(final: protocol.Final) -> list[str]:
+    """What the study's model is and why; what there is to say of its score."""
+    served, ensemble = final.served, final.ensemble
+    if served is None:
+        return []
+    what, score = "the winner, refitted on all rows of the search", ""
+    if served.kind == "folds":
+        what = "the mean of the models that the winner's folds left in the search"
+        score = "" if served.held_out else " No rows are held out to score them together."
+    elif served.kind == "ensemble" and ensemble is not None:
+        what = f"{_how(ensemble)} trials, each refitted on all rows of the search"
+        score = "" if served.held_out else _optimistic(ensemble)
+    return [f"Served is {what}, since {served.reason}.{score}"]
+
+
+def _optimistic(ensemble: protocol.Ensemble) -> str:
+    return (
+        f" No rows are held out to score it. On folds left out its {ensemble.metric} is "
+        f"{ensemble.score:.4f}, which is optimistic: its members were chosen on the same folds."
+    )
 
 
 def _with_interval(found: protocol.Estimate) -> str:

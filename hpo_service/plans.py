@@ -9,7 +9,17 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy.orm import Session
 
-from hpo_service import catalog, constraints, datasets, errors, protocol, selection, space
+from hpo_service import (
+    budgets,
+    catalog,
+    constraints,
+    datasets,
+    errors,
+    protocol,
+    selection,
+    shares,
+    space,
+)
 from hpo_service.artifacts import Blobs
 from hpo_service.catalog.family import Family
 from hpo_service.cube import Cube
@@ -121,6 +131,8 @@ def _plan_train(
     task = catalog.task_of(family, prepared.schema.task)
     _check_fits(family, objective.dataset, prepared.schema)
     searched = _search_space(spec, objective, family)
+    for field, share in shares.lowest(family, objective.params, searched):
+        datasets.check_share(field, share, prepared)
     metrics = objective.metrics or [_default_metric(task)]
     least = prepared.least_target
     directions = [_metric(f"objective.metrics.{i}", m, task, least) for i, m in enumerate(metrics)]
@@ -150,7 +162,7 @@ def _recorded(
     spec: protocol.StudySpec, objective: protocol.TrainObjective, metrics: list[str]
 ) -> list[str]:
     """What is measured only: the rule of one standard error asks for the size of each network."""
-    if spec.select == "fresh_folds":
+    if spec.select != "one_standard_error":
         return objective.record
     if len(metrics) > 1:
         raise errors.invalid("select", "one_standard_error is a rule for one metric")
@@ -265,7 +277,7 @@ def _with_first(made: Plan) -> Plan:
         if not _is_allowed(constraints.cube_of(spec), default):
             return made
         return replace(made, first=(default,), default=True)
-    if len(given) > spec.budget.trials:
+    if spec.budget.trials is not None and len(given) > spec.budget.trials:
         raise errors.invalid(
             "first", f"{len(given)} settings, but the budget is {spec.budget.trials} trials"
         )
@@ -361,6 +373,7 @@ def _is_cheap(family: Family, schema: protocol.DatasetSchema) -> bool:
 def _check_plugins(made: Plan) -> None:
     spec = made.spec
     assert spec.search_space is not None  # filled by all ways of planning
+    budgets.check(spec.budget, len(made.directions))
     cube = constraints.cube_of(spec)
     constraints.check_possible(cube)
     for field, registry, given in (

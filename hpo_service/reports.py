@@ -100,7 +100,7 @@ def _fresh_points(
         known = stored.get(report.step) or fresh.get(report.step)
         if known is None and (ended is None or report.step <= (ended.step or 0)):
             fresh[report.step] = _row(now, trial, report)
-        elif known is not None and (known.values, known.folds) != (report.values, report.folds):
+        elif known is not None and (known.values, known.by_fold) != _values(report):
             raise errors.ReportConflict(
                 f"Step {report.step} of lease {report.lease_id} is stored with another value."
             )
@@ -108,13 +108,20 @@ def _fresh_points(
     return list(fresh.values()), ended or protocol.Decision(action="continue", step=last)
 
 
+def _values(given: protocol.Report) -> tuple[list[float | None], list[list[float | None]]]:
+    """As they are stored."""
+    trained = [given.train_folds] if given.train_folds else []
+    return given.values, [*given.folds, *trained]
+
+
 def _row(now: datetime, trial: Trial, given: protocol.Report) -> Report:
+    values, by_fold = _values(given)
     return Report(
         trial_id=trial.id,
         attempt=trial.attempt,
         step=given.step,
-        values=given.values,
-        folds=given.folds,
+        values=values,
+        by_fold=by_fold,
         metrics=given.metrics,
         action="continue",
         created_at=now,

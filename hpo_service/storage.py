@@ -349,7 +349,7 @@ def _point(trial_id: int, step: int, value: float, now: datetime) -> Report:
         attempt=0,
         step=step,
         values=values,
-        folds=[],
+        by_fold=[],
         metrics={},
         action="continue",
         created_at=now,

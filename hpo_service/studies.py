@@ -208,7 +208,7 @@ def _set_budget(
         raise errors.invalid(
             "budget.trials", f"{study.n_trials} trials are numbered already: give at least that"
         )
-    _check_goals(study, budget)
+    budgets.check(budget, len(study.directions))
     study.budget_trials = budget.trials
     if study.spec is not None:
         study.spec = study.spec | {"budget": budget.model_dump(mode="json")}
@@ -218,12 +218,6 @@ def _set_budget(
         _reopen(session, study)
     elif study.state in ("finishing", "finished") and room_left and not spent:
         raise errors.WrongState(f"The study was ended by {study.ended_by}: make a new one.")
-
-
-def _check_goals(study: Study, budget: protocol.Budget) -> None:
-    for name in ("target", "no_gain"):
-        if getattr(budget, name) not in (None, False) and len(study.directions) > 1:
-            raise errors.invalid(f"budget.{name}", "is for a study of one metric: leave it out")
 
 
 def _reopen(session: WriteSession, study: Study) -> None:
@@ -302,6 +296,8 @@ def _next_row(session: WriteSession, now: datetime, study: Study) -> bool:
     """
     if study.kind != "train" or _has_final(session, study):
         return False
+    if (study.spec or {}).get("select") == "none":
+        return False
     if confirm.start(session, now, study):
         return True
     if final.winner(session, study) is None:
@@ -315,9 +311,7 @@ def _has_final(session: Session, study: Study) -> bool:
     return session.scalar(query.limit(1)) is not None
 
 
-def close(
-    session: WriteSession, now: datetime, study_id: int, reason: protocol.EndedBy
-) -> None:
+def close(session: WriteSession, now: datetime, study_id: int, reason: protocol.EndedBy) -> None:
     """No more trials are to be proposed: the study ends with what it has."""
     study = lock(session, study_id)
     if study.state == "running" and study.ended_by is None:

@@ -183,11 +183,25 @@ class Report(Base):
     attempt: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     values: Mapped[Json] = mapped_column(JsonText)  # null stands for "not finite"
-    folds: Mapped[Json] = mapped_column(JsonText, default=list)
+    # Each value's folds in the order (repeat, fold); below them, where they were reported, the
+    # first metric of the rows that each fold trained on.
+    by_fold: Mapped[Json] = mapped_column("folds", JsonText, default=list)
     metrics: Mapped[Json] = mapped_column(JsonText, default=dict)
     # The decision made on it, once: continue | prune | stop.
     action: Mapped[protocol.Action] = mapped_column(String(10), default="continue")
     created_at: Mapped[datetime]
+
+    @property
+    def folds(self) -> list[list[float | None]]:
+        """For each value that of every fold; empty where only means are known."""
+        found: list[list[float | None]] = self.by_fold[: len(self.values)]
+        return found
+
+    @property
+    def train_folds(self) -> list[float | None]:
+        """The first metric of the rows that each fold trained on; empty where it is not known."""
+        found: list[float | None] = next(iter(self.by_fold[len(self.values) :]), [])
+        return found
 
 
 class Worker(Base):

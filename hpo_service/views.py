@@ -115,6 +115,7 @@ def point(row: Report) -> protocol.Point:
         attempt=row.attempt,
         values=[v if v is not None and math.isfinite(v) else None for v in row.values],
         folds=row.folds,
+        train_folds=row.train_folds,
         metrics=row.metrics,
         action=row.action,
     )

@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -53,7 +53,10 @@ def _no_settings_from_outside(
     for name in os.environ:
         if name.startswith("HPO_") and not name.startswith("HPO_TEST_"):
             monkeypatch.delenv(name)
-    monkeypatch.setenv("HPO_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "cache"))
+    base = tmp_path_factory.getbasetemp()
+    # The processes of one run measure once for all of them.
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    monkeypatch.setenv("HPO_CACHE_DIR", str(shared / "cache"))
 
 
 @pytest.fixture
@@ -94,27 +97,39 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@contextmanager
+def fresh(request: pytest.FixtureRequest, kind: str, folder: Path) -> Iterator[str]:
+    """The URL of a migrated, empty database of this kind, in `folder` or gone afterwards."""
+    if kind == "sqlite":
+        template = request.getfixturevalue("sqlite_template")
+        yield f"sqlite:///{shutil.copy(template, folder / 'hpo.db')}"
+        return
+    server, template = map(request.getfixturevalue, ("postgres_server", "postgres_template"))
+    name = f"{template}_{uuid.uuid4().hex[:8]}"
+    postgres.run(server, f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield in_database(server, name)
+    postgres.run(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
 @pytest.fixture
-def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
+def sqlite_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """A migrated SQLite file of this test alone."""
-    return f"sqlite:///{shutil.copy(sqlite_template, tmp_path / 'hpo.db')}"
+    with fresh(request, "sqlite", tmp_path) as url:
+        yield url
 
 
 @pytest.fixture
-def postgres_url(postgres_server: str, postgres_template: str) -> Iterator[str]:
+def postgres_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """A migrated PostgreSQL database of this test alone."""
-    name = f"{postgres_template}_{uuid.uuid4().hex[:8]}"
-    postgres.run(postgres_server, f"CREATE DATABASE {name} TEMPLATE {postgres_template}")
-    yield in_database(postgres_server, name)
-    postgres.run(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+    with fresh(request, "postgresql", tmp_path) as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest) -> str:
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """A migrated database of each kind in turn."""
-    kind = {"sqlite": "sqlite_url", "postgresql": "postgres_url"}[request.param]
-    url: str = request.getfixturevalue(kind)
-    return url
+    with fresh(request, request.param, tmp_path) as url:
+        yield url
 
 
 @pytest.fixture

@@ -95,7 +95,7 @@ class FakeServer:
         """The calls that match, in the order they came."""
         return [call for call in self.calls if re.search(pattern, call.request)]
 
-    def wait(self, condition: Callable[[], object], seconds: float = 20.0) -> None:
+    def wait(self, condition: Callable[[], object], seconds: float = 60.0) -> None:
         """Wait until it holds."""
         end = time.monotonic() + seconds
         while not condition():

@@ -34,6 +34,7 @@ def test_import_rules() -> None:
         ("hpo_service.catalog", WEB | NUMERIC | {"workers"}),
         ("workers.agent", WEB | NUMERIC),
         ("workers.__main__", WEB | NUMERIC),
+        ("workers.objective", WEB | {"optuna", "matplotlib"}),
     ],
 )
 def test_what_an_import_loads(module: str, forbidden: set[str]) -> None:

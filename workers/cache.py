@@ -42,11 +42,15 @@ class Cache:
     def fetch_predictions(
         self, client: Client, lease: protocol.TrialLease, stack: ExitStack
     ) -> dict[str, str]:
-        """The paths of a final lease's predictions by hash, which are deleted with `stack`."""
-        if not lease.predictions:
+        """The paths of a final lease's predictions, and of the networks that it names, by hash;
+        they are deleted with `stack`.
+        """
+        named = [said.sha256 for said in lease.predictions]
+        named += [lease.networks] if lease.networks else []
+        if not named:
             return {}
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hpo-predictions-")))
-        paths = {said.sha256: folder / said.sha256 for said in lease.predictions}
+        paths = {sha256: folder / sha256 for sha256 in named}
         for sha256, path in paths.items():
             client.download(sha256, path, lease.lease_id)
         return {sha256: str(path) for sha256, path in paths.items()}

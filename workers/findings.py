@@ -27,10 +27,12 @@ from workers.work import Work
 METHOD = "bootstrap cross-validation"
 # A choice needs something to choose from.
 FEWEST = 2
-# More add little: the next best are worse, and much like the others.
-MOST_MEMBERS = 10
 # Fewer leave nothing outside of most draws.
 FEWEST_ROWS = 10
+
+
+class NoEnsemble(ValueError):
+    """Why there is none, as the end of a sentence."""
 
 
 @dataclass(frozen=True)
@@ -88,45 +90,67 @@ def of_choice(said: Sequence[Said], data: Dataset, metric: str) -> protocol.Esti
 
 def of_ensemble(
     said: Sequence[Said], data: Dataset, lease: protocol.TrialLease, metric: str
-) -> protocol.Ensemble | None:
-    """Whether the best trials together would score better than one, by the first repeat.
+) -> protocol.Ensemble:
+    """Whether the best trials together would score better than one, by the first repeat; where the
+    study serves an ensemble, how they score together in any case.
 
-    None where predictions alone do not tell the metric, for fewer than two trials, and where the
-    folds of a repeat do not score every row.
+    Raises `NoEnsemble` where the predictions do not tell.
     """
-    members = [each for each in said if each.of.kind == "search"][:MOST_MEMBERS]
-    if metric not in metrics.METRICS or len(members) < FEWEST:
-        return None
+    objective, direction = measured.objective(lease), METRICS[metric].direction
+    members = _members(said, lease, metric)
     stacked = np.stack([each.prediction[0] for each in members])
     if np.isnan(stacked).any():
-        return None
-    validation = measured.objective(lease).validation
-    parts = list(splits(data, validation, lease.study_seed))[: per_repeat(data, validation)]
+        raise NoEnsemble("the folds of the search do not score every row")
+    parts = list(splits(data, objective.validation, lease.study_seed))
+    parts = parts[: per_repeat(data, objective.validation)]
     fold = np.zeros(data.rows, dtype=np.int64)
     for at, (_, rows) in enumerate(parts):
         fold[rows] = at
-    used, (alone, *_) = ensembles.blend(
+    used, found = ensembles.blend(
         metric,
-        METRICS[metric].direction,
+        direction,
         torch.from_numpy(stacked),
         torch.from_numpy(data.target),
         fold,
         weight=data.weight,
         pooled=_pooled(metric, data, [rows for _, rows in parts]),
     )
-    if not math.isfinite(used.score) or not math.isfinite(alone.score):
-        return None
+    if objective.serve == "ensemble":
+        used = ensembles.together(found, direction)
+    if not math.isfinite(used.score) or not math.isfinite(found[0].score):
+        raise NoEnsemble(f"their {metric} is not a finite number")
+    ratio = sum(len(valid) for _, valid in parts) / sum(len(train) for train, _ in parts)
+    return _ensemble(metric, used, found[0], members, ratio)
+
+
+def _members(said: Sequence[Said], lease: protocol.TrialLease, metric: str) -> list[Said]:
+    """Of the settings that the lease offers, those with predictions."""
+    offered = {each.number for each in lease.members}
+    members = [each for each in said if each.of.kind == "search" and each.of.number in offered]
+    if metric not in metrics.METRICS:
+        raise NoEnsemble(f"predictions do not tell {metric}")
+    if len(members) < FEWEST:
+        raise NoEnsemble("fewer than two completed trials left predictions of unseen rows")
+    return members
+
+
+def _ensemble(
+    metric: str,
+    used: ensembles.Blend,
+    alone: ensembles.Blend,
+    members: Sequence[Said],
+    ratio: float,
+) -> protocol.Ensemble:
+    error = verdict.corrected_error(used.folds - alone.folds, ratio)
+    weights = zip(members, used.weights, strict=True)
     return protocol.Ensemble.model_validate(
         {
             "kind": used.kind,
             "metric": metric,
-            "weights": {
-                str(each.of.number): float(share)
-                for each, share in zip(members, used.weights, strict=True)
-                if share > 0
-            },
+            "weights": {str(each.of.number): float(share) for each, share in weights if share > 0},
             "score": used.score,
             "alone": alone.score,
+            "standard_error": error if math.isfinite(error) else None,
         }
     )
 

@@ -12,14 +12,14 @@ from hpo_service import catalog, protocol
 from workers import measured, refit, tells
 from workers.data import dataset
 from workers.data.dataset import Dataset
-from workers.training import checkpoints, curve, devices, out_of_fold
+from workers.training import checkpoints, curve, devices, fold_networks, out_of_fold
 from workers.training.folds import Folds
 from workers.training.groups import Group, plan
 from workers.training.trial import Trial, horizon
 from workers.work import Channel, Work
 
-# How the rows are split: the validation as JSON, and the seed that shuffles.
-Split = tuple[str, int]
+# How the rows are split: the validation as JSON, the seed that shuffles, the share to train on.
+Split = tuple[str, int, float]
 
 CHECKPOINT_SECONDS = 30.0  # between two checkpoints of a trial
 
@@ -57,8 +57,7 @@ class _CrossValidation:
         self._work, self._channel = work, channel
         self._splits: dict[Split, Folds] = {}
         self._kept: dict[str, float] = {}  # when each trial's last checkpoint was made
-        # What each trial's best epoch so far says of the rows that it was not shown.
-        self._said: dict[str, out_of_fold.Predictions] = {}
+        self._best: dict[str, checkpoints.Best] = {}  # of each trial
 
     def run(self, leases: Sequence[protocol.TrialLease]) -> None:
         groups = self._groups(leases)
@@ -75,7 +74,7 @@ class _CrossValidation:
         trials: dict[Split, list[Trial]] = {}
         for lease in leases:
             if found := self._trial(lease):
-                trials.setdefault(_split(lease), []).append(found)
+                trials.setdefault(_split(lease, found.settings), []).append(found)
         for split, some in trials.items():
             groups = plan(some, self._splits[split], self._work.lanes, groups)
         return groups
@@ -83,18 +82,18 @@ class _CrossValidation:
     def _trial(self, lease: protocol.TrialLease) -> Trial | None:
         """The lease as a trial; nothing, once told, where it cannot be one."""
         try:
-            folds = self._folds(lease)
             family = catalog.FAMILIES[lease.model or measured.objective(lease).model]
             settings = catalog.settings_of(family, lease.params)
+            folds = self._folds(lease, settings)
             return self._resumed(lease, folds, family, settings)
         except Exception as error:
             self._channel.tell(lease.lease_id, tells.failure(error))
             return None
 
-    def _folds(self, lease: protocol.TrialLease) -> Folds:
-        split = _split(lease)
+    def _folds(self, lease: protocol.TrialLease, settings: catalog.Hyperparameters) -> Folds:
+        split = _split(lease, settings)
         if split not in self._splits:
-            self._splits[split] = _folds(lease, self._data, self._work)
+            self._splits[split] = _folds(lease, settings, self._data, self._work)
         return self._splits[split]
 
     @cached_property
@@ -119,9 +118,7 @@ class _CrossValidation:
         path = self._work.checkpoints.get(lease.lease_id)
         if path is None:
             return Trial(lease, family, settings, found, epochs)
-        points, states, said = checkpoints.unpack(path)
-        if said is not None:
-            self._said[lease.lease_id] = said
+        points, states, self._best[lease.lease_id] = checkpoints.unpack(path)
         for point in points:
             found.add(point)
         self._kept[lease.lease_id] = time.monotonic()
@@ -147,12 +144,12 @@ class _CrossValidation:
             )
             trial.curve.add(point)
             self._channel.report(tells.report(trial.lease.lease_id, point))
-            self._keep_predictions(trial, group)
+            self._keep_best(trial, group)
             end = self._end(trial, group)
             if end is None:
                 going.append(trial)
             else:
-                self._tell(trial.lease.lease_id, end)
+                self._tell(trial, group.folds, end)
         self._keep_checkpoints(group, going)
         group.keep(going)
         return [group] if going else []
@@ -188,16 +185,25 @@ class _CrossValidation:
             return tells.failed("stopped", f"the server said {decision.action}")
         return None
 
-    def _tell(self, lease_id: str, tell: protocol.Tell) -> None:
-        said = self._said.pop(lease_id, None)
-        if said is not None and tell.state == "complete":
-            self._channel.artifact(lease_id, protocol.OUT_OF_FOLD, out_of_fold.pack(said))
+    def _tell(self, trial: Trial, folds: Folds, tell: protocol.Tell) -> None:
+        lease_id = trial.lease.lease_id
+        best = self._best.pop(lease_id, checkpoints.Best())
+        if tell.state == "complete":
+            if best.said is not None:
+                self._channel.artifact(lease_id, protocol.OUT_OF_FOLD, out_of_fold.pack(best.said))
+            if best.networks and (
+                packed := fold_networks.pack(trial, folds, best.networks, tell.epoch)
+            ):
+                self._channel.artifact(lease_id, protocol.FOLD_NETWORKS, packed)
         self._channel.tell(lease_id, tell)
 
-    def _keep_predictions(self, trial: Trial, group: Group) -> None:
-        if trial.curve.scores_by_newest and out_of_fold.kept(group.folds):
-            said = out_of_fold.assemble(group.folds, group.predictions(trial))
-            self._said[trial.lease.lease_id] = said
+    def _keep_best(self, trial: Trial, group: Group) -> None:
+        folds, lease = group.folds, trial.lease
+        if not trial.curve.scores_by_newest or not out_of_fold.kept(folds):
+            return
+        said = out_of_fold.assemble(folds, group.predictions(trial))
+        networks = group.networks(trial) if fold_networks.wanted(lease, folds) else ()
+        self._best[lease.lease_id] = checkpoints.Best(said, networks)
 
     def _keep_checkpoints(self, group: Group, trials: Sequence[Trial]) -> None:
         now = time.monotonic()
@@ -209,16 +215,20 @@ class _CrossValidation:
     def _keep(self, trial: Trial, group: Group) -> None:
         points, states = trial.curve.points, group.states(trial)
         if states:
-            data = checkpoints.pack(points, states, self._said.get(trial.lease.lease_id))
+            best = self._best.get(trial.lease.lease_id, checkpoints.Best())
+            data = checkpoints.pack(points, states, best)
             self._channel.checkpoint(trial.lease.lease_id, points[-1].step, data)
             self._kept[trial.lease.lease_id] = time.monotonic()
 
 
-def _split(lease: protocol.TrialLease) -> Split:
-    return measured.objective(lease).validation.model_dump_json(), lease.study_seed
+def _split(lease: protocol.TrialLease, settings: catalog.Hyperparameters) -> Split:
+    validation = measured.objective(lease).validation.model_dump_json()
+    return validation, lease.study_seed, settings.train_share
 
 
-def _folds(lease: protocol.TrialLease, data: Dataset, work: Work) -> Folds:
+def _folds(
+    lease: protocol.TrialLease, settings: catalog.Hyperparameters, data: Dataset, work: Work
+) -> Folds:
     objective = measured.objective(lease)
     task = catalog.task_of(catalog.FAMILIES[objective.model], data.schema.task)
     return Folds(
@@ -228,4 +238,5 @@ def _folds(lease: protocol.TrialLease, data: Dataset, work: Work) -> Folds:
         optimised=measured.optimised(objective, task),
         recorded=measured.searched(objective, task),
         device=torch.device(work.device),
+        train_share=settings.train_share,
     )

@@ -6,8 +6,8 @@ import csv
 import io
 
 import numpy as np
-from matplotlib import image
 from numpy.typing import NDArray
+from PIL import Image
 
 from hpo_service import protocol
 from workers.data.layouts import Channels, Columns
@@ -52,7 +52,8 @@ def _picture(rows: Floats, part: Part, schema: protocol.DatasetSchema) -> bytes:
     grid = grid.reshape(TILES * height, TILES * width, 3)
     larger = max(1, PIXELS // max(grid.shape))
     out = io.BytesIO()
-    image.imsave(out, grid.repeat(larger, 0).repeat(larger, 1), format="png")
+    shades = (255 * grid).round().astype(np.uint8)
+    Image.fromarray(shades.repeat(larger, 0).repeat(larger, 1)).save(out, "png")
     return out.getvalue()
 
 

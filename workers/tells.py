@@ -20,6 +20,7 @@ def report(lease_id: str, point: Point) -> protocol.Report:
         step=point.step,
         values=_all(point.values),
         folds=[_all(folds) for folds in point.folds],
+        train_folds=_all(point.train_folds),
         metrics=_named(point.metrics),
     )
 

@@ -13,11 +13,11 @@ TIME_LIMIT = 3600.0  # per attempt, where the objective names none
 
 
 def time_limit(lease: protocol.TrialLease) -> float:
-    """Seconds that an attempt may take."""
+    """Seconds that an attempt may take; a final one, for each model that it may refit."""
     objective = lease.objective
     if isinstance(objective, protocol.ExternalObjective):
         return TIME_LIMIT
-    return objective.time_limit
+    return objective.time_limit * (1 + len(lease.members))
 
 
 @dataclass

@@ -49,9 +49,9 @@ class Work:
     `protocol.DatasetSchema`. `device` is `cpu`, `cuda` or
     `cuda:N`, `threads` how many CPU threads to use. `checkpoints` holds, for each lease with a
     `resume_step` above 0, the file with the state after that step, those of `Channel.more` too.
-    `predictions` are the files that a final lease names, by hash. At most `lanes` networks are to
-    be trained in one pass, where that is set: memory is short. `mixed` precision: a GPU may round
-    the factors of products, everything else is float32.
+    `predictions` are the files that a final lease names, by hash, networks of folds among them. At
+    most `lanes` networks are to be trained in one pass, where that is set: memory is short. `mixed`
+    precision: a GPU may round the factors of products, everything else is float32.
     """
 
     leases: list[protocol.TrialLease]

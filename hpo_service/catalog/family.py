@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,11 +18,25 @@ RestartScore = Literal["mean", "best", "ensemble"]
 
 
 class Hyperparameters(BaseModel):
-    """Base of each family's hyperparameters: every one has a default and states its bounds."""
+    """What every family has: each hyperparameter has a default and states its bounds."""
 
     model_config = ConfigDict(
         strict=True, extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True
     )
+
+    train_share: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=1,
+            description="Of each fold's training rows, the share that is trained on; what scores "
+            "stays, and a refit takes all rows. A range of it makes a learning curve.",
+        ),
+    ] = 1.0
+
+    def of_model(self) -> dict[str, Any]:
+        """What the model itself is given: all but what says which rows it is shown."""
+        return self.model_dump(exclude={"train_share"})
 
 
 class NetworkHyperparameters(Hyperparameters):

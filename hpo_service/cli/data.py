@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from hpo_service import protocol
-from hpo_service.cli import results
+from hpo_service.cli import options, results
 from hpo_service.cli.frame import DEFAULT_URL, Group, Token, Url, connect, console
-from hpo_service.protocol import Task
-
-COLUMN = "COLUMN"
-MORE = "Texts, series, images"
 
 datasets = typer.Typer(cls=Group, help="List the data sets there are, add your own.")
 databases = typer.Typer(cls=Group, help="Look after the database.")
@@ -29,69 +25,25 @@ def list_datasets(url: Url = DEFAULT_URL, token: Token = "") -> None:
 
 @datasets.command(epilog="Example: hpo dataset add houses.csv --target price")
 def add(
-    file: Annotated[
-        Path, typer.Argument(exists=True, help="CSV, Parquet or NPZ; or a folder of images.")
-    ],
-    target: Annotated[
-        str | None,
-        typer.Option(help="The column to predict.", show_default="y in an NPZ, the folders"),
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="Name of the data set.", show_default="the file's")
-    ] = None,
-    task: Annotated[
-        Task | None, typer.Option(help="Unset: told from the target's values.", show_default=False)
-    ] = None,
-    numeric: Annotated[
-        list[str], typer.Option(metavar=COLUMN, help="Numbers; other values are missing.")
-    ] = [],  # noqa: B006 - typer reads it and no more
-    categorical: Annotated[
-        list[str], typer.Option(metavar=COLUMN, help="Categories, even where all are numbers.")
-    ] = [],  # noqa: B006
-    drop: Annotated[list[str], typer.Option(metavar=COLUMN, help="Left out.")] = [],  # noqa: B006
-    weight: Annotated[str | None, typer.Option(metavar=COLUMN, help="What a row counts.")] = None,
-    group: Annotated[
-        str | None, typer.Option(metavar=COLUMN, help="Rows alike in it stay together.")
-    ] = None,
-    order_by: Annotated[
-        str | None, typer.Option(metavar=COLUMN, help="The order of time: numbers or dates.")
-    ] = None,
-    test: Annotated[
-        str | None, typer.Option(metavar=COLUMN, help="1, true or test: held out from the search.")
-    ] = None,
-    text: Annotated[
-        str | None, typer.Option(metavar=COLUMN, help="A text in each row.", rich_help_panel=MORE)
-    ] = None,
-    characters: Annotated[
-        bool, typer.Option("--characters", help="Of a text, not words.", rich_help_panel=MORE)
-    ] = False,
-    id_: Annotated[
-        str | None,
-        typer.Option(
-            "--id", metavar=COLUMN, help="Which series a line is of.", rich_help_panel=MORE
-        ),
-    ] = None,
-    time: Annotated[
-        str | None,
-        typer.Option(metavar=COLUMN, help="The order of its lines.", rich_help_panel=MORE),
-    ] = None,
-    forecast: Annotated[
-        int | None,
-        typer.Option(
-            metavar="ROWS", help="The target's next value, from so many rows.", rich_help_panel=MORE
-        ),
-    ] = None,
-    kind: Annotated[
-        Literal["table", "sequence", "image"] | None,
-        typer.Option(help="What a row of an NPZ is.", show_default=False, rich_help_panel=MORE),
-    ] = None,
-    size: Annotated[
-        str | None,
-        typer.Option(metavar="HxW", help="Of images in a folder: 32x32.", rich_help_panel=MORE),
-    ] = None,
-    grey: Annotated[
-        bool, typer.Option("--grey", help="Images in a folder, no colours.", rich_help_panel=MORE)
-    ] = False,
+    file: options.File,
+    target: options.Target = None,
+    name: options.DatasetName = None,
+    task: options.OfTask = None,
+    numeric: options.Numeric = [],  # noqa: B006 - typer reads it and no more
+    categorical: options.Categorical = [],  # noqa: B006
+    drop: options.Drop = [],  # noqa: B006
+    weight: options.Weight = None,
+    group: options.OfGroup = None,
+    order_by: options.OrderBy = None,
+    test: options.Test = None,
+    text: options.Text = None,
+    characters: options.Characters = False,
+    id_: options.Id = None,
+    time: options.Time = None,
+    forecast: options.Forecast = None,
+    kind: options.Kind = None,
+    size: options.ImageSize = None,
+    grey: options.Grey = False,
     url: Url = DEFAULT_URL,
     token: Token = "",
 ) -> None:
@@ -100,7 +52,6 @@ def add(
     Columns of text become categories; empty cells are missing values. Options with a COLUMN that
     take several may be repeated.
     """
-    out = console()
     upload = protocol.Upload(
         name=name or file.resolve().stem,
         target=target,
@@ -119,25 +70,33 @@ def add(
         categorical=categorical,
         drop=drop,
     )
-    if file.is_dir():
-        # Loaded here: the other commands need no Pillow.
-        from hpo_service.datasets import folder
-
-        packed = folder.pack(file, _size(size), 1 if grey else None)
-        out.print(packed.note, markup=False)
-        data = packed.data
-    else:
-        data = file.read_bytes()
+    data = packed(file, size, grey) if file.is_dir() else file.read_bytes()
     with connect(url, token) as client:
-        dataset = client.add_dataset(upload, data)
+        show_added(client.add_dataset(upload, data))
+
+
+def packed(folder: Path, size: str | None, grey: bool) -> bytes:
+    """The images of a folder as one file; says what they are."""
+    # Loaded here: the other commands need no Pillow.
+    from hpo_service.datasets.folder import check_classes, pack
+
+    found = pack(folder, height_width(size), 1 if grey else None)
+    check_classes(folder, found.classes)
+    console().print(found.note, markup=False)
+    return found.data
+
+
+def show_added(dataset: protocol.Dataset) -> None:
+    """What looks odd about a data set, and what it is."""
+    out = console()
     for warning in dataset.warnings:
         out.print(f"Note: {warning}", markup=False)
     out.print(f"Added data set {dataset.name}.", markup=False)
     out.print(results.datasets_table([dataset]))
 
 
-def _size(given: str | None) -> tuple[int, int] | None:
-    """(height, width) of HxW."""
+def height_width(given: str | None) -> tuple[int, int] | None:
+    """Of HxW."""
     if given is None:
         return None
     found = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", given)

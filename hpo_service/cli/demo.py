@@ -68,7 +68,7 @@ def demo(
     of the data that the search never saw. Ctrl-C ends everything.
     """
     out = console()
-    spec = studies.checked({**STUDY, "budget": {"trials": trials}})
+    spec = studies.checked(protocol.StudySpec, {**STUDY, "budget": {"trials": trials}})
     with stop_signals() as stop, folder(data_dir) as place:
         settings = Settings(data_dir=place, database_url=None, host="127.0.0.1", port=0, token=None)
         worker = server.command("workers", "--cache-dir", str(place / "cache"), device="cpu")

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from hpo_service import nested as nesting
+from hpo_service import protocol
 from hpo_service.cli import live, results, studies
 from hpo_service.cli.frame import DEFAULT_URL, Group, Token, Url, connect, console
 from hpo_service.client import Client
@@ -32,7 +33,7 @@ def create(
     token: Token = "",
 ) -> None:
     """Create a study for each outer fold: it searches on the others, and is scored on its own."""
-    spec = studies.checked(studies.read_spec(file))
+    spec = studies.checked(protocol.StudySpec, studies.read_spec(file))
     with connect(url, token) as client:
         names = [study.name for study in nesting.create(client, spec, folds)]
         console().print(f"Created {len(names)} studies: {', '.join(names)}.", markup=False)

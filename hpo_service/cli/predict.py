@@ -65,7 +65,8 @@ def predict(
         out.print(note, markup=False)
     if output:
         output.write_text(text, encoding="utf-8")
-        out.print(f"Wrote {output}: {len(prediction):,} predictions.", markup=False)
+        count = len(prediction)
+        out.print(f"Wrote {output}: {count:,} prediction{'s' * (count != 1)}.", markup=False)
     else:
         sys.stdout.write(text)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Sequence
 
 from rich import box
@@ -67,6 +68,24 @@ def leaderboard(study: protocol.Study, trials: Sequence[protocol.Trial]) -> Iter
         yield table
 
 
+def learning_curve_table(curve: protocol.LearningCurve) -> Table:
+    """A row per share: the rows trained on, and both scores with their spread over folds."""
+    name = escape(curve.metric)
+    table = plain_table("share", "rows trained on", f"{name}, those rows", f"{name}, not shown")
+    for point in curve.points:
+        rows = "-" if point.rows is None else f"{point.rows:,.0f}"
+        trained = with_spread(point.train, point.train_folds)
+        table.add_row(f"{point.share:g}", rows, trained, with_spread(point.value, point.folds))
+    return table
+
+
+def with_spread(mean: float | None, folds: Sequence[float | None]) -> str:
+    """A mean, and the standard deviation over its folds."""
+    known = [value for value in folds if value is not None]
+    spread = f" ± {statistics.stdev(known):.4f}" if len(known) > 1 else ""
+    return "-" if mean is None else f"{mean:.4f}{spread}"
+
+
 def print_final(console: Console, final: protocol.Final) -> None:
     """The winner, its scores beside those of the baselines, and what to keep in mind."""
     if final.winner is None:
@@ -106,15 +125,44 @@ def score_table(final: protocol.Final, place: int) -> Table:
 
 
 def shown(final: protocol.Final) -> Iterator[tuple[str, protocol.Scored]]:
-    """What a result is told by: the winner, the default where that is another, the baselines."""
+    """What a result is told by: the winner, what is served and the default where these are others,
+    the baselines.
+    """
     if final.winner is not None:
         default = ", default" if final.winner.default else ""
         yield f"{words(final.winner.model)} (winner{default})", final.winner
+        if final.served is not None and final.served.kind != "single":
+            yield f"{words(final.winner.model)} ({of_served(final)})", together(final, final.winner)
     for scored in final.confirmed:
         if scored.default and scored != final.winner:
             yield f"{words(scored.model)} (default)", scored
     for scored in final.baselines:
         yield words(scored.model), scored
+
+
+def of_served(final: protocol.Final) -> str:
+    """What is served in the winner's stead, in a few words."""
+    if final.served is None or final.served.kind == "folds" or final.ensemble is None:
+        return "its folds together, served"
+    return f"{len(final.ensemble.weights)} trials together, served"
+
+
+def together(final: protocol.Final, winner: protocol.Scored) -> protocol.Scored:
+    """The scores of what is served in the winner's stead; on the folds of the search those of an
+    ensemble by one metric.
+    """
+    found = final.ensemble if final.ensemble is not None and final.ensemble.served else None
+    return protocol.Scored(
+        name="served",
+        model=winner.model,
+        params={},
+        number=None,
+        epoch=None,
+        values=[found.score] if found else None,
+        folds=[],
+        spread=[],
+        held_out=final.served.held_out if final.served else [],
+    )
 
 
 def words(model: str) -> str:

@@ -6,17 +6,18 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 from pydantic import ValidationError
 
 from hpo_service import errors, protocol
-from hpo_service.cli import live, results
+from hpo_service.cli import live, options, results
 from hpo_service.cli.frame import DEFAULT_URL, Group, Token, Url, connect, console
 from hpo_service.client import Client
 
 LEADERS = 5
+Checked = TypeVar("Checked", bound=protocol.Model)
 
 studies = typer.Typer(cls=Group, help="Create studies, follow them, end them.")
 trials = typer.Typer(cls=Group, help="Add trials of your own to a study.")
@@ -42,11 +43,20 @@ def create(
     metric: Annotated[list[str] | None, typer.Option(help="Metric to optimise.")] = None,
     params: Params = None,
     trials: Annotated[int | None, typer.Option(help="Budget: trials in all.")] = None,
+    seconds: options.Seconds = None,
+    good_enough: options.GoodEnough = None,
     sampler: Annotated[str | None, typer.Option(help="tpe, gp, random or grid.")] = None,
     pruner: Annotated[str | None, typer.Option(help="none, median or asha.")] = None,
-    folds: Annotated[int | None, typer.Option(help="Folds of the cross-validation.")] = None,
-    holdout: Annotated[float | None, typer.Option(help="Share the search never sees.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all its randomness.")] = None,
+    validation: options.Method = None,
+    folds: options.Folds = None,
+    repeats: options.Repeats = None,
+    share: options.Share = None,
+    stratify: options.Stratify = None,
+    holdout: options.Holdout = None,
+    baseline: options.Baseline = None,
+    select: options.Select = None,
+    serve: options.Serve = None,
     watch: Annotated[bool, typer.Option("--watch", help="Follow it until it ends.")] = False,
     url: Url = DEFAULT_URL,
     token: Token = "",
@@ -62,11 +72,20 @@ def create(
         "objective.model": model,
         "objective.dataset": dataset,
         "objective.metrics": metric or None,
+        "objective.validation.method": validation,
         "objective.validation.folds": folds,
+        "objective.validation.repeats": repeats,
+        "objective.validation.share": share,
+        "objective.validation.stratify": stratify,
         "objective.holdout": holdout,
+        "objective.serve": serve,
+        "objective.baselines": False if baseline == ["none"] else baseline or None,
+        "select": select,
         "sampler.name": sampler,
         "pruner.name": pruner,
         "budget.trials": trials,
+        "budget.seconds": seconds,
+        "budget.target": good_enough,
         "seed": seed,
         **{f"objective.params.{key}": value for key, value in parsed_params(params).items()},
     }
@@ -74,7 +93,7 @@ def create(
         if value is not None:
             put(spec, path, value)
     with connect(url, token) as client:
-        study = client.create_study(checked(spec))
+        study = client.create_study(checked(protocol.StudySpec, spec))
         console().print(f"Created study {study.name} (id {study.id}).", markup=False)
         if study.spec and isinstance(study.spec.objective, protocol.CustomObjective):
             started = protocol.worker_command(study.spec.objective.name)
@@ -129,6 +148,41 @@ def watch(
             follow(client, names)
         else:
             console().print("Nothing to watch: all studies have finished.")
+
+
+@studies.command(
+    "learning-curve", epilog="Example: hpo study learning-curve my-digits --repeats 3 --watch"
+)
+def learning_curve(
+    study: Study,
+    share: Annotated[
+        list[float] | None,
+        typer.Option(
+            metavar="SHARE", help="Of the training rows, several times. [default: 0.1 to 1]"
+        ),
+    ] = None,
+    repeats: Annotated[int | None, typer.Option(help="Repeats of the folds.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow it until it ends.")] = False,
+    url: Url = DEFAULT_URL,
+    token: Token = "",
+) -> None:
+    """What would more data bring? Train the winner on more and more of the rows; again: show it."""
+    given = {"shares": share or None, "repeats": repeats}
+    asked = checked(
+        protocol.LearningCurveSpec, {k: value for k, value in given.items() if value is not None}
+    )
+    with connect(url, token) as client:
+        try:
+            made = client.create_learning_curve(study, asked)
+            console().print(f"Created study {made.name} (id {made.id}).", markup=False)
+        except errors.NameTaken:
+            if share or repeats:
+                raise
+        if watch:
+            follow(client, [client.learning_curve(study).study])
+        found = client.learning_curve(study)
+        if found.points:
+            console().print(results.learning_curve_table(found))
 
 
 @studies.command(epilog="Example: hpo study pause my-digits")
@@ -227,10 +281,10 @@ def read_spec(file: typer.FileText) -> dict[str, Any]:
     return spec
 
 
-def checked(spec: dict[str, Any]) -> protocol.StudySpec:
-    """The study, or the error the server would answer."""
+def checked(kind: type[Checked], spec: dict[str, Any]) -> Checked:
+    """What is to be sent, or the error the server would answer."""
     try:
-        return protocol.StudySpec.model_validate_json(json.dumps(spec))
+        return kind.model_validate_json(json.dumps(spec))
     except ValidationError as error:
         # Loaded here: it brings the web framework.
         from fastapi.exceptions import RequestValidationError

@@ -25,6 +25,7 @@ __all__ = [
     "Prepared",
     "Table",
     "add",
+    "check_share",
     "describe",
     "ingest",
     "listing",
@@ -145,6 +146,19 @@ def prepare(
         search_rows=search.schema.rows,
         least_target=None if table.schema.classes else float(table.target.min()),
     )
+
+
+def check_share(field: str, share: float, prepared: Prepared) -> None:
+    """Refuse a share of the training rows of a fold that leaves too few: `InvalidRequest`."""
+    trained = round(prepared.validation.trained_share * prepared.search_rows)
+    classes = len(prepared.schema.classes) if validating.has_strata(prepared.schema) else 0
+    needed = max(2, classes)
+    if share < 1 and round(share * trained) < needed:
+        raise errors.invalid(
+            field,
+            f"{share:g} of about {trained:,} training rows leaves {round(share * trained)}, too "
+            f"few to train on (at least {needed}): take a larger share",
+        )
 
 
 def _load(session: Session, blobs: Blobs, name: str) -> Table:

@@ -64,9 +64,10 @@ def apply(data: bytes, schema: protocol.DatasetSchema) -> Applied:
         return _series(rows, origin)
     if origin.channels:
         return _windows(rows, origin)
-    if not schema.columns:
-        raise errors.invalid(FIELD, f"a file of columns holds no {schema.kind}, which it reads")
-    rows.require([column.name for column in schema.columns])
+    names = [column.name for column in schema.columns]
+    if schema.kind != "table" and not {*names} & {*sheet.columns}:
+        raise errors.invalid(FIELD, f"holds columns only, and the model reads {schema.kind} data")
+    rows.require(names)
     return rows.done(rows.numeric(), rows.categorical())
 
 
@@ -180,8 +181,11 @@ class _Rows:
         left = len(missing) - MENTIONED_COLUMNS
         more = f" and {left:,} more" if left > 0 else ""
         thing = "column" if len(missing) == 1 else "columns"
+        there = ", ".join(quoted(name) for name in [*self.sheet.columns][:MENTIONED_COLUMNS])
         hint = header_hint(self.sheet.columns)
-        raise errors.invalid(FIELD, f"lacks the {thing} {first}{more}, which the model reads{hint}")
+        raise errors.invalid(
+            FIELD, f"lacks the {thing} {first}{more}, which the model reads; it has {there}{hint}"
+        )
 
     def done(
         self,

@@ -19,6 +19,11 @@ INPUTS = ("x", "X", "inputs")
 TARGETS = ("y", "target")
 CHANNELS = (1, 3, 4)
 Kind = Literal["table", "sequence", "image"]
+AXES: dict[Kind, str] = {
+    "table": "its axes are rows and columns",
+    "sequence": "its axes are rows, steps and, if there are several, channels",
+    "image": "its axes are rows, height, width and, if there are several, channels",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +122,8 @@ def _columns(name: str, values: NDArray[np.float64]) -> list[Numeric]:
 def _shaped(name: str, values: NDArray[np.float64], kind: Kind | None) -> body.Body | None:
     """The inputs in their form; None for a table."""
     axes = values.ndim
-    found = kind or {3: "sequence", 4: "image"}.get(axes, "table")
+    usual: dict[int, Kind] = {3: "sequence", 4: "image"}
+    found = kind or usual.get(axes, "table")
     if found == "table" and axes <= 2:
         return None
     if found == "sequence" and axes in (2, 3):
@@ -127,7 +133,7 @@ def _shaped(name: str, values: NDArray[np.float64], kind: Kind | None) -> body.B
     if found == "image" and axes in (3, 4):
         return _images(name, values)
     raise errors.invalid(
-        "kind", f"array {quoted(name)} of shape {values.shape} holds no row a {found}"
+        "kind", f"array {quoted(name)} of shape {values.shape} holds no {found}s: {AXES[found]}"
     )
 
 

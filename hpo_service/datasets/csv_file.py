@@ -32,6 +32,14 @@ SAMPLE_RECORDS = 20
 CHUNK_CELLS = 2_000_000
 MANY_COLUMNS = 200
 FIELD = "file"
+# First bytes of files that are no CSV, and what to do with such a file.
+FOREIGN = {
+    b"\x93NUMPY": "is an NPY file: write it with numpy.savez(file, x=..., y=...)",
+    b"PAR1": "is a Parquet file that was cut off: send it whole",
+    b"\xff\xfe": "is text in UTF-16: save it as CSV in UTF-8",
+    b"\xfe\xff": "is text in UTF-16: save it as CSV in UTF-8",
+    b"\xd0\xcf\x11\xe0": "is a workbook of Excel: save it as CSV in UTF-8",
+}
 
 _TEXT = pydantic.TypeAdapter(protocol.Text)
 
@@ -136,6 +144,9 @@ def scan(data: bytes, fewest: int = 2) -> CsvFile:
 def _refuse_nul(data: bytes) -> None:
     position = data.find(b"\0")
     if position >= 0:
+        for start, what in FOREIGN.items():
+            if data.startswith(start):
+                raise errors.invalid(FIELD, what)
         line = data.count(b"\n", 0, position) + 1
         raise at_line(line, "has a NUL byte: this is no text file, save it as CSV in UTF-8")
 
@@ -151,12 +162,15 @@ def _not_utf8(data: bytes) -> errors.InvalidRequest:
 
 def _fit(data: bytes, delimiter: str) -> tuple[bool, int]:
     """How well a delimiter fits the first records: all of one width, and then how wide."""
+    widths: list[int] = []
     try:
-        records = [fields for fields in islice(_reader(data, delimiter), SAMPLE_RECORDS) if fields]
+        records = islice(_reader(data, delimiter), SAMPLE_RECORDS)
+        widths.extend(len(fields) for fields in records if fields)
+        equal = len(set(widths)) == 1
     except csv.Error:
-        return False, 0
-    width = len(records[0]) if records else 0
-    return width > 1 and all(len(fields) == width for fields in records), width
+        equal = False
+    width = widths[0] if widths else 0
+    return width > 1 and equal, width
 
 
 def _scan(data: bytes, delimiter: str, fewest: int) -> CsvFile:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 FIELD = "folder"
 # Height and width where the images differ in size and the caller names none.
 SIDE = 32
+# Of folders that are called so the parts of a data set are meant, not its classes.
+PARTS = frozenset(("train", "training", "val", "valid", "validation", "test", "testing"))
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Packed:
 
     data: bytes
     files: list[Path]
+    classes: set[str]
     note: str
 
 
@@ -42,7 +45,8 @@ def pack(folder: Path, size: tuple[int, int] | None = None, channels: int | None
     import numpy as np
 
     files, classes = _files(folder)
-    height, width = size or _common_size(files)
+    sizes = {_opened(file).size for file in files}
+    height, width = size or _common_size(sizes)
     channels = channels or max(map(_channels, files))
     if len(files) * height * width * channels > MAX_CELLS:
         raise errors.invalid(
@@ -59,14 +63,17 @@ def pack(folder: Path, size: tuple[int, int] | None = None, channels: int | None
         f"{len(files):,} images of {len(set(classes)) or 'no'} classes, "
         f"{height}x{width} pixels, {'grey' if channels == 1 else 'in colour'}."
     )
-    return Packed(buffer.getvalue(), files, note)
+    if sizes != {(width, height)}:
+        note += f" They were of {len(sizes):,} sizes and made that one."
+    return Packed(buffer.getvalue(), files, set(classes), note)
 
 
 def _files(folder: Path) -> tuple[list[Path], list[str]]:
     """Images and their classes; no classes where the images lie in the folder itself."""
     from PIL import Image
 
-    known = Image.registered_extensions()
+    # Some formats, such as PDF, are written and not read.
+    known = {end for end, name in Image.registered_extensions().items() if name in Image.OPEN}
     images = sorted(
         path
         for path in folder.rglob("*")
@@ -82,6 +89,21 @@ def _files(folder: Path) -> tuple[list[Path], list[str]]:
     return images, [parts[0] for parts in below if len(parts) > 1]
 
 
+def check_classes(folder: Path, classes: set[str]) -> None:
+    """Refuse images without a class, and folders whose own folders are the classes."""
+    if not classes:
+        raise errors.invalid(
+            FIELD, f"the images of {str(folder)!r} lie in no folders: make one for each class"
+        )
+    if {name.lower() for name in classes} <= PARTS:
+        first = max(classes, key=lambda name: name.lower().startswith("train"))
+        raise errors.invalid(
+            FIELD,
+            f"{' and '.join(map(quoted, sorted(classes)))} are parts of a data set and no classes: "
+            f"take the folder whose folders are the classes, such as {str(folder / first)!r}",
+        )
+
+
 def _opened(file: Path) -> Image.Image:
     from PIL import Image, ImageOps
 
@@ -91,12 +113,12 @@ def _opened(file: Path) -> Image.Image:
             return ImageOps.exif_transpose(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise errors.invalid(
-            FIELD, f"{str(file)!r} is no image that can be read: {error}"
+            FIELD,
+            f"{str(file)!r} is no image that can be read, repair or remove it: {error}",
         ) from None
 
 
-def _common_size(files: list[Path]) -> tuple[int, int]:
-    sizes = {_opened(file).size for file in files}
+def _common_size(sizes: set[tuple[int, int]]) -> tuple[int, int]:
     width, height = next(iter(sizes)) if len(sizes) == 1 else (SIDE, SIDE)
     return height, width
 

@@ -50,7 +50,9 @@ def _read_arrays(data: bytes, upload: protocol.Upload) -> Parts:
     found = arrays.split(npz_file.read(data), upload.target, roles.names(upload), upload.kind)
     found.sheet.refuse_infinite()
     if found.target is None:
-        raise _no_target()
+        raise errors.invalid(
+            target.FIELD, "is missing: name the array to predict, or call it y in the file"
+        )
     return found.sheet, found.body, found.target, []
 
 
@@ -73,7 +75,7 @@ def _check(upload: protocol.Upload, arrays_alone: bool) -> None:
             raise errors.invalid(field, f"does not go with {kind}: leave it out")
     if (upload.id is None) != (upload.time is None):
         missing, other = ("id", "time") if upload.id is None else ("time", "id")
-        raise errors.invalid(missing, f"a series in long format has {other} and {missing}")
+        raise errors.invalid(missing, f"is missing beside {other}: series in long format need both")
     shapes = [name for name in ("text", "id", "forecast") if getattr(upload, name) is not None]
     if len(shapes) > 1:
         raise errors.invalid(shapes[1], f"does not go with {shapes[0]}: leave one out")

@@ -44,6 +44,8 @@ def read(data: bytes) -> dict[str, NDArray[Any]]:
 
 
 def _check(entries: list[zipfile.ZipInfo]) -> None:
+    if any(entry.filename == "[Content_Types].xml" for entry in entries):
+        raise errors.invalid(FIELD, "is a workbook of Excel: save it as CSV in UTF-8")
     if not entries or any(not entry.filename.endswith(SUFFIX) for entry in entries):
         raise errors.invalid(
             FIELD, "is an archive of other things than arrays: write it with numpy.savez_compressed"

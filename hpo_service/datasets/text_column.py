@@ -45,7 +45,8 @@ def read(
         notes.append(f"{cut:,} texts have more than {length} {symbols}: cut after them.")
     empty = sum(not row for row in pieces)
     if empty:
-        notes.append(f"{empty:,} rows have no {symbols} in {quoted(name)}: empty texts.")
+        rows = "1 row has" if empty == 1 else f"{empty:,} rows have"
+        notes.append(f"{rows} no {symbols} in {quoted(name)}: empty texts.")
     aside = [quoted(each) for each in sheet.columns if each != name and each not in used]
     if aside:
         notes.append(f"Not learnt from beside the text: {', '.join(aside)}.")

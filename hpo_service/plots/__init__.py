@@ -37,6 +37,7 @@ class Plot:
 PLOTS: dict[str, Plot] = {
     "optimization_history": Plot("Optimization history", 1, pictures.optimization_history),
     "learning_curves": Plot("Learning curves", 1, pictures.learning_curves),
+    "learning_curve": Plot("Learning curve", 2, pictures.learning_curve),
     "param_importances": Plot("Parameter importances", 4, pictures.param_importances),
     "parallel_coordinate": Plot("Parallel coordinates", 2, pictures.parallel_coordinate),
     "slice": Plot("Slices", 2, pictures.slices),

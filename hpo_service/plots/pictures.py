@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -83,6 +84,29 @@ def learning_curves(subject: Subject) -> Any:
     _whole(axes.xaxis)
     title = "Best trials: mean (dot: scored),\nthin: each fold; grey: other trials"
     figure.legend(loc="outside right center", frameon=False, title=title, alignment="left")
+    return figure
+
+
+def learning_curve(subject: Subject) -> Any:
+    """Training and cross-validated score over the rows trained on, with their spread over folds."""
+    from matplotlib import pyplot as plt
+
+    points = subject.shares()
+    if len(points) < 2:
+        raise errors.WrongState("Learning curve: at least two shares of the rows are needed.")
+    known = [point.rows for point in points if point.rows is not None]
+    counted = len(known) == len(points)
+    at = known if counted else [point.share for point in points]
+    figure, axes = plt.subplots(figsize=(8, 4.8), layout="constrained")
+    trained = [(_number(point.train), point.train_folds) for point in points]
+    _draw_spread(axes, at, trained, COLORS[1], "rows trained on")
+    scored = [(point.value, point.folds) for point in points]
+    _draw_spread(axes, at, scored, COLORS[0], "rows not shown (cross-validated)")
+    rows = "Rows trained on" if counted else "Share of the training rows"
+    axes.set(xlabel=rows, ylabel=short(subject.metric))
+    axes.grid(True, color=LINE)
+    title = "Mean, and standard deviation\nover the folds"
+    figure.legend(loc="outside lower center", frameon=False, ncols=2, title=title)
     return figure
 
 
@@ -174,6 +198,23 @@ def _draw_curve(
     axes.plot(steps, means, color=color, linewidth=1.8, label=label)
     if epoch in steps:
         axes.plot(epoch, means[steps.index(epoch)], "o", color=color, markersize=5)
+
+
+def _draw_spread(
+    axes: Any,
+    at: Sequence[float],
+    scored: Sequence[tuple[float, Sequence[float | None]]],
+    color: str,
+    label: str,
+) -> None:
+    """Means, each with the values of its folds, as a line and a band."""
+    means = [mean for mean, _ in scored]
+    known = [[each for each in folds if each is not None] for _, folds in scored]
+    spread = [statistics.stdev(folds) if len(folds) > 1 else 0.0 for folds in known]
+    axes.plot(at, means, "o-", color=color, linewidth=1.8, markersize=5, label=label)
+    below = [mean - each for mean, each in zip(means, spread, strict=True)]
+    above = [mean + each for mean, each in zip(means, spread, strict=True)]
+    axes.fill_between(at, below, above, color=color, alpha=0.15, linewidth=0)
 
 
 def _folds(point: Report) -> list[float | None]:

@@ -11,7 +11,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import select
 
-from hpo_service import curves, errors
+from hpo_service import curves, errors, protocol, shares
 from hpo_service.storage import Storage
 from hpo_service.tables import Report, Study, Trial
 
@@ -24,7 +24,7 @@ class Subject:
     """
 
     def __init__(self, storage: Storage, row: Study) -> None:
-        self.storage = storage
+        self.storage, self._row = storage, row
         self.study = optuna.load_study(study_name=row.name, storage=storage)
         self.metrics = _metrics(row)
         self.metric = self.metrics[0]
@@ -56,6 +56,11 @@ class Subject:
             query = select(Trial.id, Trial.epoch).where(Trial.id.in_(ids))
             found: dict[int, int | None] = dict(iter(session.execute(query)))
         return [found[trial_id] for trial_id in ids]
+
+    def shares(self) -> list[protocol.SharePoint]:
+        """The trials by the share of the training rows that they were given."""
+        with self.storage.database.read() as session:
+            return shares.points(session, self._row)
 
     def require_params(self) -> None:
         """Raise `WrongState` where there is nothing to set values against."""

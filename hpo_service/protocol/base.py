@@ -9,12 +9,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 MAX_INT = 2**63 - 1
 MAX_LEASES = 64
+MAX_NAME = 100
 MAX_GRID_POINTS = 100_000
 
 StudyState = Literal["running", "paused", "finishing", "finished"]
-EndedBy = Literal[
-    "budget", "space", "target", "time", "device_seconds", "epochs", "no_gain", "user"
-]
+EndedBy = Literal["budget", "space", "target", "time", "device_seconds", "epochs", "user"]
 TrialState = Literal["waiting", "running", "complete", "pruned", "fail", "cancelled"]
 TrialKind = Literal["search", "baseline", "confirm", "final"]
 Direction = Literal["minimize", "maximize"]
@@ -51,7 +50,7 @@ Text = Annotated[str, AfterValidator(plain_text)]
 ShortText = Annotated[str, StringConstraints(max_length=1000), AfterValidator(plain_text)]
 Name = Annotated[
     str,
-    StringConstraints(min_length=1, max_length=100),
+    StringConstraints(min_length=1, max_length=MAX_NAME),
     AfterValidator(plain_text),
     AfterValidator(_addressable),
 ]
@@ -73,6 +72,8 @@ ArtifactName = Annotated[
 CHECKPOINT = "checkpoint"
 # The artifact with what a completed trial says of the rows that its networks were not shown.
 OUT_OF_FOLD = "out_of_fold"
+# The artifact with the networks of a completed trial's folds: a `model`, where that may be served.
+FOLD_NETWORKS = "fold_networks"
 Int63 = Annotated[int, Field(ge=-MAX_INT, le=MAX_INT)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Step = Annotated[int, Field(ge=1, le=2**31 - 1, description="Finished epochs, from 1.")]

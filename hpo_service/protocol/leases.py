@@ -95,7 +95,8 @@ class TrialLease(Model):
     `checkpoint` holds the state after that step; an attempt that reports from step 1 on all the
     same begins anew.
     For a final lease `refits` names what to fit on the whole search part and to score on the blob
-    `holdout`, readable with this lease alone, as are the `predictions`.
+    `holdout`, readable with this lease alone, as are the `predictions`. An ensemble may be made of
+    `members`; `networks` is the stored model of the winner's folds, where that is to be served.
     """
 
     lease_id: str
@@ -116,7 +117,9 @@ class TrialLease(Model):
     data: str | None = None
     holdout: str | None = None
     refits: list[ModelSetting] = []
+    members: list[ModelSetting] = []
     predictions: list[OutOfFold] = []
+    networks: Sha256 | None = None
 
 
 class Leases(Model):
@@ -136,7 +139,21 @@ class Report(Model):
         list[Annotated[list[Finite | None], Field(max_length=2000)]],
         Field(max_length=4, description="One list per metric, in the order (repeat, fold)."),
     ] = []
+    train_folds: Annotated[
+        list[Finite | None],
+        Field(
+            max_length=2000,
+            description="The first metric of rows that each fold trained on, beside `folds`.",
+        ),
+    ] = []
     metrics: Annotated[dict[Key, Finite | None], Field(max_length=50)] = {}
+
+    @model_validator(mode="after")
+    def _is_trained_by_fold(self) -> Self:
+        each = len(self.train_folds)
+        if each and [len(folds) for folds in self.folds] != [each] * len(self.values):
+            raise ValueError("train_folds needs as many folds of each value in `folds`")
+        return self
 
 
 class Reports(Model):
@@ -159,7 +176,10 @@ class Estimate(Model):
     search's choice with the luck of choosing taken out (`bootstrap_cv`: Tsamardinos et al. 2018).
     """
 
-    name: Annotated[ShortText, Field(description="`winner`, or the baseline's family.")]
+    name: Annotated[
+        ShortText,
+        Field(description="`winner`, the baseline's family, or `served` where that is another."),
+    ]
     kind: Literal["held_out", "bootstrap_cv"] = "held_out"
     metric: Key
     value: Finite
@@ -195,7 +215,8 @@ class Ensemble(Model):
 
     `single`, `average` (of all members) or `greedy` (weights by repeated selection, Caruana et al.
     2004), whichever scored best; `weights` by trial number. Each fold is scored with what was
-    chosen on the other folds: `score`, and `alone` of the best single trial chosen likewise.
+    chosen on the other folds: `score`, and `alone` of the best single trial chosen likewise;
+    `standard_error` is that of their differences by fold, corrected for training rows in common.
     """
 
     kind: Literal["single", "average", "greedy"]
@@ -203,6 +224,23 @@ class Ensemble(Model):
     weights: Annotated[dict[str, Finite], Field(max_length=100)]
     score: Finite
     alone: Finite
+    standard_error: Finite | None = None
+    served: Annotated[bool, Field(description="Whether the study's model is this.")] = False
+
+
+class Served(Model):
+    """What the study's model is, decided before the held-out rows were opened.
+
+    `single`: the winner, refitted; `ensemble`: see there, each member refitted; `folds`: the mean
+    of the networks that the winner's folds trained in the search.
+    """
+
+    kind: Literal["single", "ensemble", "folds"]
+    reason: Annotated[ShortText, Field(description="Why: the end of a sentence with `since`.")]
+    held_out: Annotated[
+        list[Estimate],
+        Field(description="Its scores on held-out rows; of `single` they are the winner's."),
+    ] = []
 
 
 class Judged(Model):
@@ -210,6 +248,7 @@ class Judged(Model):
 
     verdict: Verdict | None = None
     ensemble: Ensemble | None = None
+    served: Served | None = None
 
 
 class Tell(Model):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError
 
@@ -15,12 +15,26 @@ from hpo_service.protocol.data import DatasetSchema
 MODEL_FORMAT = 1
 
 
+class ModelMember(Model):
+    """One of several models of a family whose weighted mean predicts; see `ModelCard`.
+
+    `number` is that of its trial.
+    """
+
+    params: dict[str, FixedValue]
+    epochs: int | None
+    seed: int
+    number: int | None = None
+    weight: Annotated[float, Field(gt=0, le=1, description="All of them sum to 1.")]
+
+
 class ModelCard(Model):
     """The metadata of a `model` artifact, a safetensors file: JSON under `model`.
 
-    Tensors: a network's weights and statistics, or what an estimator fitted, by name; of an
-    ensemble they begin with `networks.<number>.`; what was learnt of inputs and targets begins
-    with `preprocessing.`.
+    Tensors: a network's weights and statistics, or what an estimator fitted, by name; of the
+    restarts of an ensemble they begin with `networks.<number>.`; what was learnt of inputs and
+    targets begins with `preprocessing.`. With `members` the file has all that for each of them, its
+    names begin with `members.<place>.`, and params, epochs and seed are those of the first.
     """
 
     format: int = MODEL_FORMAT
@@ -30,6 +44,7 @@ class ModelCard(Model):
     seed: int
     layout: Literal["columns", "structured"]
     contents: DatasetSchema = Field(alias="schema")
+    members: list[ModelMember] = []
 
     @classmethod
     def of(cls, file: str, metadata: Mapping[str, str] | None) -> Self:

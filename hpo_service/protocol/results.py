@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from hpo_service.protocol.base import FixedValue, Model
-from hpo_service.protocol.leases import Ensemble, Estimate, Verdict
+from hpo_service.protocol.leases import Ensemble, Estimate, Served, Verdict
 from hpo_service.protocol.trials import TrialError
 
 
@@ -49,18 +49,43 @@ class Final(Model):
     estimate: Annotated[
         Estimate | None,
         Field(
-            description="What the winner is worth: its score on held-out rows; without such rows "
-            "that of the search's choice, the luck of choosing taken out."
+            description="What the study's model is worth: its score on held-out rows; without "
+            "such rows that of the search's choice alone, the luck of choosing taken out."
         ),
     ] = None
     verdict: Verdict | None = None
     ensemble: Ensemble | None = None
+    served: Served | None = None
     held_out_uses: Annotated[
         int,
         Field(description="Studies that these very held-out rows have scored, this one included."),
     ] = 0
     notes: list[str]
     error: TrialError | None = None
+
+
+class SharePoint(Model):
+    """A setting trained on a share of each fold's training rows, by the study's first metric.
+
+    `rows`: trained on, mean over folds; `value` and `folds` of the rows that score, which are the
+    same for all shares; `train` and `train_folds` of rows that were trained on.
+    """
+
+    number: int
+    share: float
+    rows: float | None
+    value: float
+    folds: list[float | None]
+    train: float | None
+    train_folds: list[float | None]
+
+
+class LearningCurve(Model):
+    """How the score grows with the rows trained on; `study` is the one that measured it."""
+
+    study: str
+    metric: str
+    points: list[SharePoint]
 
 
 class Diagnosis(Model):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from hpo_service.protocol.base import (
     Direction,
@@ -61,6 +61,11 @@ class Validation(Model):
         pieces = self.folds + (self.method == "time_series")
         return self.share if self.method == "hold_out" else 1 / pieces
 
+    @property
+    def trained_share(self) -> float:
+        """Of the rows, those that a fold trains on: in the order of time the first and smallest."""
+        return self.scored_share if self.method == "time_series" else 1 - self.scored_share
+
 
 class Outer(Model):
     """One outer fold of a nested cross-validation: held out by this study, whose search has the
@@ -70,6 +75,9 @@ class Outer(Model):
     # Of two, the part that one study holds out would be what the other one searches on.
     folds: Annotated[int, Field(ge=3, le=20)]
     fold: Annotated[int, Field(ge=0, le=19, description="From 0.")]
+
+
+Serve = Literal["best", "single", "ensemble", "folds"]
 
 
 class TrainObjective(Model):
@@ -106,8 +114,24 @@ class TrainObjective(Model):
             "task that are cheap on this data; or the names of some."
         ),
     ] = True
+    serve: Annotated[
+        Serve,
+        Field(
+            description="What the study's model is. single: the winner, refitted. ensemble: the "
+            "best trials together, each refitted, weighted by their predictions of unseen rows. "
+            "folds: the mean of the winner's networks of the search, one for each fold, refitted "
+            "not at all. best: single, unless rows are held out and an ensemble beats it on the "
+            "search's rows by more than one corrected standard error. What cannot be formed "
+            "(several metrics, a family that makes rows) is served single, with a note."
+        ),
+    ] = "best"
     time_limit: Annotated[
-        float, Field(gt=0, le=30 * 86400, description="Seconds one attempt may take.")
+        float,
+        Field(
+            gt=0,
+            le=30 * 86400,
+            description="Seconds one attempt may take; the last one, for each model it may refit.",
+        ),
     ] = 3600.0
 
 
@@ -198,13 +222,6 @@ class Budget(Model):
         Finite | None,
         Field(description="A value that is good enough: for one metric, in its direction."),
     ] = None
-    no_gain: Annotated[
-        bool,
-        Field(
-            description="End when what one more trial is expected to gain is less than the noise "
-            "of the best value: for one metric."
-        ),
-    ] = False
 
     @model_validator(mode="after")
     def _ends(self) -> Self:
@@ -250,15 +267,34 @@ class StudySpec(Model):
         ),
     ] = None
     select: Annotated[
-        Literal["fresh_folds", "one_standard_error"],
+        Literal["fresh_folds", "one_standard_error", "none"],
         Field(
             description="How the winner is chosen. fresh_folds: the best few and the default are "
             "trained anew on other folds, whose mean decides. one_standard_error: of the trials "
             "within one corrected standard error of the best, the one with the fewest trained "
-            "numbers (one metric only)."
+            "numbers (one metric only). none: nothing is, nor refitted: the study ends with its "
+            "search."
         ),
     ] = "fresh_folds"
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+
+
+class LearningCurveSpec(Model):
+    """Shares of the training rows of each fold to train a study's winner on."""
+
+    shares: Annotated[
+        list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=2, max_length=20)
+    ] = [0.1, 0.2, 0.4, 0.7, 1.0]
+    repeats: Annotated[
+        int | None, Field(ge=1, le=20, description="Of the folds. Unset: those of the study.")
+    ] = None
+
+    @field_validator("shares")
+    @classmethod
+    def _each_share_once(cls, shares: list[float]) -> list[float]:
+        if len(set(shares)) != len(shares):
+            raise ValueError("a share is listed twice")
+        return sorted(shares)
 
 
 class StudyPatch(Model):

@@ -62,12 +62,16 @@ class Trials(Page):
 
 
 class Point(Model):
-    """One point of a trial's curve: mean values over the folds, and each fold's own."""
+    """One point of a trial's curve: mean values over the folds, and each fold's own.
+
+    `train_folds`: the first metric of rows that each fold trained on, where it was measured.
+    """
 
     step: int
     attempt: int
     values: list[float | None]
     folds: list[list[float | None]]
+    train_folds: list[float | None] = []
     metrics: dict[str, float | None]
     action: Action
 

@@ -7,14 +7,19 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Query, Response
 from sqlalchemy import select
 
-from hpo_service import diagnoses, final, plots, protocol, studies, views
+from hpo_service import diagnoses, final, learning_curve, plots, protocol, studies, views
 from hpo_service.routes.dependencies import ServiceDep, StudyKey
 from hpo_service.tables import Trial
 
 router = APIRouter(tags=["results"], prefix="/studies/{study}")
 
 PlotName = Literal[
-    "optimization_history", "learning_curves", "param_importances", "parallel_coordinate", "slice"
+    "optimization_history",
+    "learning_curves",
+    "learning_curve",
+    "param_importances",
+    "parallel_coordinate",
+    "slice",
 ]
 IMAGE = {"schema": {"type": "string", "format": "binary"}}
 CSV: dict[int | str, dict[str, Any]] = {
@@ -42,6 +47,13 @@ def diagnosis(study: StudyKey, service: ServiceDep) -> protocol.Diagnoses:
     """Too simple, too free or a matter of luck: what the curves tell, and what to try next."""
     with service.database.read() as session:
         return diagnoses.of_study(session, studies.get(session, study))
+
+
+@router.get("/learning-curve")
+def learning_curve_over_rows(study: StudyKey, service: ServiceDep) -> protocol.LearningCurve:
+    """The winner's scores by rows trained on, of the study that `POST` made for it."""
+    with service.database.read() as session:
+        return learning_curve.result(session, studies.get(session, study))
 
 
 @router.get("/importances")
@@ -77,9 +89,10 @@ def draw_plot(
         Literal["png", "svg"] | None, Query(description="Instead of the Accept header.")
     ] = None,
 ) -> Response:
-    """A plot as PNG or SVG, drawn with optuna.visualization."""
+    """A plot as PNG or SVG: learning_curves over epochs, learning_curve over rows trained on."""
     kind = format or ("svg" if accept.startswith("image/svg") else "png")
     with service.database.read() as session:
-        study_name = studies.get(session, study).name
+        row = studies.get(session, study)
+        study_name = (learning_curve.of(session, row) if name == "learning_curve" else row).name
     media = "image/svg+xml" if kind == "svg" else "image/png"
     return Response(plots.draw(service.storage, study_name, name, kind), media_type=media)

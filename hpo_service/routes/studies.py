@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Body
 from sqlalchemy import select
 
-from hpo_service import plans, protocol, studies, tables, views
+from hpo_service import learning_curve, plans, protocol, studies, tables, views
 from hpo_service.routes.dependencies import After, Limit, ServiceDep, StudyKey
 
 router = APIRouter(tags=["studies"], prefix="/studies")
@@ -75,6 +75,11 @@ PATCHES = {
     "stop now": {"value": {"state": "finished"}},
     "a larger budget": {"value": {"budget": {"trials": 100}}},
 }
+USUAL_SHARES = protocol.LearningCurveSpec()
+CURVES = {
+    "the usual shares": {"value": {}},
+    "others, more surely": {"value": {"shares": [0.25, 0.5, 1.0], "repeats": 3}},
+}
 
 
 @router.post("", status_code=201)
@@ -88,7 +93,24 @@ def create_study(
         planned = plans.plan(session, service.blobs, spec)
     row = service.database.transact(lambda s, now: studies.insert(s, now, planned))
     with service.database.read() as session:
-        return views.study(session, studies.get(session, str(row.id)))
+        return views.study(
+            session, service.database.now(session), studies.get(session, str(row.id))
+        )
+
+
+@router.post("/{study}/learning-curve", status_code=201)
+def create_learning_curve(
+    study: StudyKey,
+    service: ServiceDep,
+    given: Annotated[protocol.LearningCurveSpec, Body(openapi_examples=CURVES)] = USUAL_SHARES,
+) -> protocol.Study:
+    """Train the winner on shares of the training rows: a study of its own, a grid over them.
+
+    It is named after the study, `-learning-curve` at the end, with the same data, folds and seed.
+    """
+    with service.database.read() as session:
+        spec = learning_curve.spec(session, studies.get(session, study), given)
+    return create_study(spec, service)
 
 
 @router.get("")
@@ -106,7 +128,7 @@ def list_studies(service: ServiceDep, limit: Limit = 100, after: After = 0) -> p
 def show_study(study: StudyKey, service: ServiceDep) -> protocol.Study:
     """Its spec, state, counts and best trials so far."""
     with service.database.read() as session:
-        return views.study(session, studies.get(session, study))
+        return views.study(session, service.database.now(session), studies.get(session, study))
 
 
 @router.patch("/{study}")
@@ -120,7 +142,9 @@ def change_study(
         study_id = studies.get(session, study).id
     service.database.transact(lambda s, now: studies.patch(s, now, study_id, change))
     with service.database.read() as session:
-        return views.study(session, studies.get(session, str(study_id)))
+        return views.study(
+            session, service.database.now(session), studies.get(session, str(study_id))
+        )
 
 
 @router.delete("/{study}", status_code=204)

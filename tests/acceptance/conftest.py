@@ -1,4 +1,7 @@
-"""Real processes: servers and workers that can be killed, on a port and data of their own."""
+"""Real processes: servers and workers that can be killed, on a port and data of their own.
+
+Starting them costs more than what most tests then do, so tests that kill nobody share `running`.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,19 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from hpo_service import errors
+from hpo_service import errors, protocol
 from hpo_service.client import Client
+from tests.conftest import fresh
 
 ROOT = Path(__file__).parents[2]
-TTL = "3"  # seconds: short, so that a lost trial comes back soon
-PATIENCE = 90.0  # seconds
+TTL = "5"  # seconds: short, so that a lost trial comes back soon
+PATIENCE = 240.0  # seconds: other things may run on this machine
 
 
 class Fleet:
@@ -27,6 +32,7 @@ class Fleet:
     def __init__(self, folder: Path, database_url: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
+        self.folder, self.database_url = folder, database_url
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = Client(self.url)
         self.environment = {
@@ -77,11 +83,21 @@ class Fleet:
         except errors.Unreachable:
             return False
 
-    def stop(self) -> None:
-        for process in self.processes:
+    def finish(self, spec: protocol.StudySpec) -> protocol.Study:
+        """Create a study and see it finished by the workers there are."""
+        self.client.create_study(spec)
+        wait_for(lambda: self.finished(spec.name))
+        return self.client.study(spec.name)
+
+    def end(self, processes: Iterable[subprocess.Popen[bytes]]) -> None:
+        """Kill processes and all they started."""
+        for process in processes:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+    def stop(self) -> None:
+        self.end(self.processes)
         self.client.close()
         self.log.close()
 
@@ -97,11 +113,35 @@ def wait_for(condition: Callable[[], object], seconds: float = PATIENCE) -> None
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"waited {seconds} s in vain"
-        time.sleep(0.1)
+        time.sleep(0.25)
 
 
 @pytest.fixture
 def fleet(tmp_path: Path, database_url: str) -> Iterator[Fleet]:
+    """Nobody yet: for tests that start and kill."""
     made = Fleet(tmp_path, database_url)
     yield made
     made.stop()
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def lasting(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Fleet]:
+    """A server on each kind of database, and a worker that takes any study."""
+    with ExitStack() as stack:
+        folder = tmp_path_factory.mktemp("lasting")
+        made = Fleet(folder, stack.enter_context(fresh(request, request.param, folder)))
+        stack.callback(made.stop)
+        made.serve()
+        made.work()
+        yield made
+
+
+@pytest.fixture
+def running(lasting: Fleet) -> Iterator[Fleet]:
+    """`lasting`, whose other processes end with the test."""
+    before = len(lasting.processes)
+    yield lasting
+    lasting.end(lasting.processes[before:])
+    del lasting.processes[before:]

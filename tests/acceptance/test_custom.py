@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hpo_service.protocol import ManualTrial, StudySpec, Trial
-from tests.acceptance.conftest import ROOT, Fleet, wait_for
+from tests.acceptance.conftest import PATIENCE, ROOT, Fleet, wait_for
 
 WAYS = ["fine", "raise", "leave", "nan", "nothing", "crash", "hang"]
 MODULE = """
@@ -38,10 +38,8 @@ def end(how):
 """
 
 
-@pytest.fixture
-def database_url(sqlite_url: str) -> str:
-    """One kind is enough: what is stored is tested elsewhere."""
-    return sqlite_url
+# One kind is enough: what is stored is tested elsewhere.
+pytestmark = pytest.mark.parametrize("lasting", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
@@ -51,7 +49,7 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-def test_the_example_of_the_readme_runs_word_for_word(fleet: Fleet, folder: Path) -> None:
+def test_the_example_of_the_readme_runs_word_for_word(running: Fleet, folder: Path) -> None:
     section = (ROOT / "README.md").read_text().partition("## Your own function\n")[2]
     for name, kind in (("my_study.py", "python"), ("my_study.json", "json")):
         block = re.search(rf"^```{kind}\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
@@ -59,30 +57,29 @@ def test_the_example_of_the_readme_runs_word_for_word(fleet: Fleet, folder: Path
         (folder / name).write_text(block[1])
     shown = re.findall(r"^\$ hpo (.*)$", section.partition("\n## ")[0], re.MULTILINE)
     worker, create = map(shlex.split, shown)
-    fleet.serve()
-    fleet.start("hpo_service.cli", *worker, folder=folder)
-    created = fleet.start("hpo_service.cli", *create, folder=folder)
-    assert created.wait(timeout=100) == 0
-    study = fleet.client.study("my-study")
+    running.start("hpo_service.cli", *worker, folder=folder)
+    created = running.start("hpo_service.cli", *create, folder=folder)
+    assert created.wait(timeout=PATIENCE) == 0
+    study = running.client.study("my-study")
     assert (study.state, study.n_trials) == ("finished", 15)
     assert study.counts.complete + study.counts.pruned == 15
     (best,) = study.best
     assert best.values[0] > 0.93
     assert best.folds is not None
     assert [len(values) for values in best.folds] == [5]
-    curve = fleet.client.curve("my-study", best.number)
+    curve = running.client.curve("my-study", best.number)
     assert [point.step for point in curve.points] == list(range(1, 21))
 
 
-def misbehaving() -> StudySpec:
+def misbehaving(name: str) -> StudySpec:
     return StudySpec.model_validate(
         {
-            "name": "mine",
+            "name": name,
             "objective": {
                 "kind": "custom",
-                "name": "mine",
+                "name": name,
                 "directions": ["maximize"],
-                "time_limit": 2.0,
+                "time_limit": 4.0,
             },
             "search_space": {
                 "how": {"type": "categorical", "choices": WAYS},
@@ -95,19 +92,17 @@ def misbehaving() -> StudySpec:
     )
 
 
-def test_whatever_the_function_does_ends_its_trial_alone(fleet: Fleet, folder: Path) -> None:
+def test_whatever_the_function_does_ends_its_trial_alone(running: Fleet, folder: Path) -> None:
     (folder / "misbehaving.py").write_text(MODULE)
     # Named like a module of ours, which is not taken from here.
     (folder / "workers.py").write_text("raise SystemExit('taken for another module')")
-    fleet.serve()
-    fleet.client.create_study(misbehaving())
+    running.client.create_study(misbehaving("mine"))
     for how in WAYS:
-        fleet.client.add_trial("mine", manual(how))
-    fleet.work("--once")  # one that trains gets none of them
+        running.client.add_trial("mine", manual(how))
     options = ("--objective", "mine=misbehaving:objective", "--once")
-    worker = fleet.start("hpo_service.cli", "worker", *options, folder=folder)
-    wait_for(lambda: fleet.finished("mine"), seconds=100)
-    trials = fleet.client.trials("mine", limit=100).trials
+    worker = running.start("hpo_service.cli", "worker", *options, folder=folder)
+    wait_for(lambda: running.finished("mine"))
+    trials = running.client.trials("mine", limit=100).trials
     assert len(trials) == 12
     assert {str(trial.params["how"]): end_of(trial) for trial in trials[: len(WAYS)]} == {
         "fine": "complete",
@@ -116,21 +111,20 @@ def test_whatever_the_function_does_ends_its_trial_alone(fleet: Fleet, folder: P
         "nan": "non_finite: mine returned nan",
         "nothing": "error: mine returned nothing: end it with return VALUE",
         "crash": "crash: The training process ended with exit code 7 before its work did.",
-        "hang": "timeout: The attempt took longer than its 2 seconds.",
+        "hang": "timeout: The attempt took longer than its 4 seconds.",
     }
     assert all(trial.lost == 0 for trial in trials)
-    assert worker.wait(timeout=30) == 0
+    assert worker.wait(timeout=PATIENCE) == 0
 
 
-def test_a_hopeless_trial_is_pruned(fleet: Fleet, folder: Path) -> None:
+def test_a_hopeless_trial_is_pruned(running: Fleet, folder: Path) -> None:
     (folder / "misbehaving.py").write_text(MODULE)
-    fleet.serve()
-    fleet.client.create_study(misbehaving())
+    running.client.create_study(misbehaving("hopeless"))
     for x in (0.9, 0.8, 0.7, 0.1):
-        fleet.client.add_trial("mine", manual("fine", x))
-    fleet.start("workers", "--objective", "mine=misbehaving:objective", folder=folder)
-    wait_for(lambda: fleet.client.trial("mine", 3).state not in ("waiting", "running"))
-    pruned = fleet.client.trial("mine", 3)
+        running.client.add_trial("hopeless", manual("fine", x))
+    running.start("workers", "--objective", "hopeless=misbehaving:objective", folder=folder)
+    wait_for(lambda: running.client.trial("hopeless", 3).state not in ("waiting", "running"))
+    pruned = running.client.trial("hopeless", 3)
     assert (pruned.state, pruned.epoch) == ("pruned", 5)  # the pruner's first after its warm-up
     assert pruned.values == pytest.approx([0.1 - 1 / 5])
 

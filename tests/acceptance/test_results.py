@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
 import pytest
+from numpy.typing import NDArray
 from optuna.trial import TrialState
 from safetensors.numpy import load_file
 from sklearn import datasets
@@ -20,9 +20,9 @@ from sklearn.preprocessing import StandardScaler
 from hpo_service import errors, nested, protocol
 from hpo_service.database import Database
 from hpo_service.storage import Storage
-from tests.acceptance.conftest import Fleet, wait_for
+from tests.acceptance.conftest import PATIENCE, Fleet, wait_for
 
-pytestmark = pytest.mark.timeout(300)
+Floats = NDArray[np.float64]
 
 
 def spec(name: str, holdout: float = 0.2, **more: Any) -> protocol.StudySpec:
@@ -56,26 +56,19 @@ def history(fleet: Fleet, study: str) -> list[Any]:
     ]
 
 
-def rows(path: Path) -> set[bytes]:
-    return {row.tobytes() for row in load_file(path)["numeric"]}
-
-
-def test_one_worker_repeats_a_study_exactly(fleet: Fleet) -> None:
-    fleet.serve()
-    fleet.client.create_study(spec("first"))
-    fleet.client.create_study(spec("second"))
+def test_one_worker_repeats_a_study_exactly(running: Fleet) -> None:
     for name in ("first", "second"):
-        assert fleet.work("--study", name, "--once").wait(120) == 0
-        assert fleet.finished(name)
-    assert history(fleet, "first") == history(fleet, "second")
+        running.finish(spec(name))
+    assert history(running, "first") == history(running, "second")
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_the_best_trials_are_confirmed_on_fresh_folds(fleet: Fleet) -> None:
     fleet.serve()
     fleet.client.create_study(
         spec("confirmed", 0.0, budget={"trials": 20}, pruner={"name": "none"})
     )
-    assert fleet.work("--study", "confirmed", "--once", "--pack", "8").wait(120) == 0
+    assert fleet.work("--study", "confirmed", "--once", "--pack", "8").wait(PATIENCE) == 0
     assert fleet.finished("confirmed")
     result = fleet.client.final("confirmed")
     # 3 x 20 trainings allow for 12 more: 4 settings on 3 folds.
@@ -100,8 +93,7 @@ def test_the_best_trials_are_confirmed_on_fresh_folds(fleet: Fleet) -> None:
     assert result.estimate.value < best.values[0]
 
 
-def test_nested_cross_validation_scores_every_row_once(fleet: Fleet) -> None:
-    fleet.serve()
+def test_nested_cross_validation_scores_every_row_once(running: Fleet) -> None:
     objective = {
         "kind": "train",
         "model": "logistic_regression",
@@ -110,14 +102,13 @@ def test_nested_cross_validation_scores_every_row_once(fleet: Fleet) -> None:
         "validation": {"folds": 3},
     }
     asked = {"name": "whole", "objective": objective, "budget": {"trials": 3}}
-    nested.create(fleet.client, protocol.StudySpec.model_validate(asked), 3)
+    nested.create(running.client, protocol.StudySpec.model_validate(asked), 3)
     names = [nested.study_name("whole", fold) for fold in range(3)]
-    assert fleet.work("--once").wait(120) == 0
-    assert all(map(fleet.finished, names))
-    found = {(each.name, each.metric): each for each in nested.estimates(fleet.client, "whole")}
+    wait_for(lambda: all(map(running.finished, names)))
+    found = {(each.name, each.metric): each for each in nested.estimates(running.client, "whole")}
     accuracy, loss = found["winner", "accuracy"], found["winner", "log_loss"]
     assert accuracy.rows == loss.rows == 178
-    held_out = [fleet.client.final(name).estimate for name in names]
+    held_out = [running.client.final(name).estimate for name in names]
     assert accuracy.folds == tuple(each.value for each in held_out if each)
     assert accuracy.value == pytest.approx(statistics.mean(accuracy.folds))
     assert 0.9 < accuracy.low < accuracy.value < accuracy.high < 1
@@ -125,32 +116,38 @@ def test_nested_cross_validation_scores_every_row_once(fleet: Fleet) -> None:
     assert ("naive_bayes", "accuracy") in found
 
 
-def test_no_cache_of_a_worker_holds_a_held_out_row(fleet: Fleet, tmp_path: Path) -> None:
-    fleet.serve()
-    study = fleet.client.create_study(spec("held-out"))
-    assert fleet.work("--study", "held-out", "--once").wait(120) == 0
-    blobs = {p.name: p for p in (tmp_path / "data" / "sha256").rglob("*") if p.is_file()}
-    stored = [p for p in blobs.values() if b'"numeric"' in p.read_bytes()[:4096]]
-    parts = {len(rows(p)): rows(p) for p in stored}
-    search, held_out = parts[max(parts)], parts[min(parts)]
-    assert len(held_out) == round(0.2 * 178)
+def test_no_cache_of_a_worker_holds_a_held_out_row(running: Fleet) -> None:
+    # No other study here has these rows, which would be searched on where nothing is held out.
+    objective = {"kind": "train", "model": "naive_bayes", "dataset": "breast_cancer"}
+    asked = {"name": "held-out", "objective": objective | {"holdout": 0.2, "baselines": False}}
+    running.finish(protocol.StudySpec.model_validate(asked | {"budget": {"trials": 2}}))
+    search, held_out = sorted(map(rows, blobs(running, columns=30)), key=len, reverse=True)
+    assert len(held_out) == round(0.2 * 569)
     assert not search & held_out
-    cached = [p for p in (tmp_path / "cache").rglob("*") if p.is_file()]
-    assert cached
-    for row in held_out:
-        assert not any(row in p.read_bytes() for p in cached)
-    assert fleet.client.final(study.name).winner is not None
+    cached = [p.read_bytes() for p in (running.folder / "cache").rglob("*") if p.is_file()]
+    assert any(row in content for row in search for content in cached)
+    assert not any(row in content for row in held_out for content in cached)
+    assert running.client.final("held-out").winner is not None
+
+
+def blobs(fleet: Fleet, columns: int) -> list[Floats]:
+    """The stored tables with so many numeric columns."""
+    paths = [p for p in (fleet.folder / "data" / "sha256").rglob("*") if p.is_file()]
+    tables = [load_file(p)["numeric"] for p in paths if b'"numeric"' in p.read_bytes()[:4096]]
+    return [table for table in tables if table.shape[1] == columns]
+
+
+def rows(table: Floats) -> set[bytes]:
+    return {row.tobytes() for row in table}
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
-def test_optuna_reads_a_finished_study(fleet: Fleet, database_url: str) -> None:
-    fleet.serve()
-    fleet.client.create_study(spec("bridge"))
-    assert fleet.work("--study", "bridge", "--once").wait(120) == 0
-    database = Database(database_url)
+def test_optuna_reads_a_finished_study(running: Fleet) -> None:
+    running.finish(spec("bridge"))
+    database = Database(running.database_url)
     loaded = optuna.load_study(study_name="bridge", storage=Storage(database))
     assert len(loaded.trials) == 8
-    assert loaded.best_value == fleet.client.best("bridge")[0].values[0]
+    assert loaded.best_value == running.client.best("bridge")[0].values[0]
     axes = optuna.visualization.matplotlib.plot_optimization_history(loaded)
     drawn = axes.collections[0].get_offsets()
     assert len(drawn) == len(loaded.get_trials(states=[TrialState.COMPLETE]))
@@ -165,13 +162,12 @@ def test_optuna_reads_a_finished_study(fleet: Fleet, database_url: str) -> None:
     ],
 )
 def test_a_grid_over_a_deterministic_model_gives_the_known_answer(
-    fleet: Fleet, model: str, dataset: str, name: str, best: float, at: float
+    running: Fleet, model: str, dataset: str, name: str, best: float, at: float
 ) -> None:
     """Every point of the grid scores what scikit-learn gives on its own folds, seed 0."""
-    fleet.serve()
     study = protocol.StudySpec.model_validate(
         {
-            "name": "grid",
+            "name": f"grid-{model}",
             "objective": {
                 "kind": "train",
                 "model": model,
@@ -184,16 +180,13 @@ def test_a_grid_over_a_deterministic_model_gives_the_known_answer(
             "budget": {"trials": 40},
         }
     )
-    fleet.client.create_study(study)
-    fleet.work("--study", "grid")
-    wait_for(lambda: fleet.finished("grid"))
-    ended = fleet.client.study("grid")
+    ended = running.finish(study)
     assert (ended.n_trials, ended.ended_by) == (33, "space")
-    (winner,) = fleet.client.best("grid")
+    (winner,) = running.client.best(study.name)
     assert round(winner.values[0], 4) == best
     found: dict[float, protocol.Trial] = {
         round(float(np.log10(trial.params[name])), 9): trial  # type: ignore[arg-type]
-        for trial in fleet.client.trials("grid", limit=500).trials
+        for trial in running.client.trials(study.name, limit=500).trials
     }
     for exponent, trial in found.items():
         assert trial.values == pytest.approx([expected(dataset, 10.0**exponent)], abs=1e-9)
@@ -215,8 +208,7 @@ def expected(dataset: str, setting: float) -> float:
     return float(cross_val_score(scaled, rows.data, rows.target, cv=folds).mean())
 
 
-def test_a_generator_leaves_rows_to_look_at(fleet: Fleet) -> None:
-    fleet.serve()
+def test_a_generator_leaves_rows_to_look_at(running: Fleet) -> None:
     study = {
         "name": "rows",
         "objective": {
@@ -228,16 +220,46 @@ def test_a_generator_leaves_rows_to_look_at(fleet: Fleet) -> None:
         },
         "budget": {"trials": 2},
     }
-    fleet.client.create_study(protocol.StudySpec.model_validate(study))
-    assert fleet.client.final_artifacts("rows").artifacts == []
-    with pytest.raises(errors.NotFound, match=r"no samples\.csv yet"):
-        fleet.client.final_artifact("rows", "samples.csv")
-    fleet.work("--once")
-    wait_for(lambda: fleet.finished("rows"))
-    left = [each.name for each in fleet.client.final_artifacts("rows").artifacts]
+    running.finish(protocol.StudySpec.model_validate(study))
+    left = [each.name for each in running.client.final_artifacts("rows").artifacts]
     assert left == ["model", "samples.csv"]
-    lines = fleet.client.final_artifact("rows", "samples.csv").decode().splitlines()
+    lines = running.client.final_artifact("rows", "samples.csv").decode().splitlines()
     assert len(lines) == 201
     assert "petal length (cm)" in lines[0]
     with pytest.raises(errors.NotFound, match=r"take one of model, samples\.csv"):
-        fleet.client.final_artifact("rows", "no-such")
+        running.client.final_artifact("rows", "no-such")
+
+
+def test_a_learning_curve_tells_what_more_rows_bring(running: Fleet) -> None:
+    client = running.client
+    search = {
+        "kind": "train",
+        "model": "logistic_regression",
+        "dataset": "digits",
+        "validation": {"folds": 3},
+        "baselines": False,
+    }
+    client.create_study(
+        spec("shares", objective=search, pruner={"name": "none"}, budget={"trials": 2})
+    )
+    asked = protocol.LearningCurveSpec(shares=[0.05, 0.3, 1.0])
+    wait_for(lambda: running.finished("shares"))
+    made = client.create_learning_curve("shares", asked)
+    with pytest.raises(errors.NameTaken):
+        client.create_learning_curve("shares", asked)
+    wait_for(lambda: running.finished(made.name))
+
+    curve = client.learning_curve("shares")
+    assert [(point.share, point.rows) for point in curve.points] == [
+        (share, pytest.approx(share * 1438 * 2 / 3, abs=1)) for share in asked.shares
+    ]
+    few, _, every = curve.points
+    assert few.value < 0.9 < every.value
+    assert few.train == 1.0
+    # The whole rows, on the same folds: the winner's own score.
+    winner = client.final("shares").winner
+    assert winner is not None
+    assert (every.value, every.folds) == (winner.values[0], winner.folds[0])
+    assert client.final(made.name).state == "none"
+    for study in ("shares", made.name):
+        assert client.plot(study, "learning_curve").startswith(b"\x89PNG")

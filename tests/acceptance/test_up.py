@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import wait_for
+from tests.acceptance.conftest import PATIENCE, wait_for
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
 
@@ -69,32 +69,38 @@ def up(start: Start, folder: Path, workers: int) -> subprocess.Popen[str]:
     return process
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_up_leaves_nothing_running(start: Start, tmp_path: Path, number: signal.Signals) -> None:
+def test_up_replaces_a_worker_that_dies_and_leaves_nothing_running(
+    start: Start, tmp_path: Path
+) -> None:
     process = up(start, tmp_path, workers=2)
+    first = running(tmp_path, "-m workers --device")
+    os.kill(first[0], signal.SIGKILL)
+    wait_for(lambda: set(running(tmp_path, "-m workers --device")) - set(first))
+    output = ended(process, signal.SIGINT)
+    assert re.search(r"Worker \d ended \(-9\)", output)
+    assert running(tmp_path) == []
+
+
+def test_up_ends_when_it_is_told_to(start: Start, tmp_path: Path) -> None:
+    process = up(start, tmp_path, workers=1)
+    ended(process, signal.SIGTERM)
+    assert running(tmp_path) == []
+
+
+def ended(process: subprocess.Popen[str], number: signal.Signals) -> str:
+    """What it said, having been ended by this signal."""
     process.send_signal(number)
-    output, _ = process.communicate(timeout=40)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + number, output
     assert "Traceback" not in output
-    assert running(tmp_path) == []
-
-
-def test_up_replaces_a_worker_that_dies(start: Start, tmp_path: Path) -> None:
-    process = up(start, tmp_path, workers=1)
-    (worker,) = running(tmp_path, "-m workers --device")
-    os.kill(worker, signal.SIGKILL)
-    wait_for(lambda: set(running(tmp_path, "-m workers --device")) - {worker})
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=40)
-    assert "Worker 1 ended (-9)" in output
-    assert running(tmp_path) == []
+    return output
 
 
 def test_up_ends_with_its_server(start: Start, tmp_path: Path) -> None:
     process = up(start, tmp_path, workers=1)
     (server,) = running(tmp_path, "hpo_service.cli serve")
     os.kill(server, signal.SIGKILL)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert "Error: The server ended" in output
     assert running(tmp_path) == []
@@ -106,14 +112,14 @@ def test_a_second_server_on_the_same_file_is_refused_in_one_line(
     up(start, tmp_path, workers=0)
     data = tmp_path / "data"
     second = start("serve", "--port", "0", "--data-dir", str(data))
-    output, _ = second.communicate(timeout=40)
+    output, _ = second.communicate(timeout=PATIENCE)
     assert second.returncode == 1
     assert re.fullmatch(r"Error: Another server uses .*\n", output)
 
 
 def test_demo_shows_the_way_to_a_score(start: Start, tmp_path: Path) -> None:
     process = start("demo", "--trials", "3", "--data-dir", str(tmp_path / "demo"))
-    output, _ = process.communicate(timeout=110)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, output
     for words in ("3/3 trials", "Leaderboard", "Best hyperparameters", "gradient"):
         assert words in output

@@ -56,7 +56,7 @@ def test_a_stored_generator_makes_rows_as_it_did(average: float, tmp_path: Path)
     data = training.small("classification", kind="image")
     artifacts = training.stored(data, "gan", {"average": average}, tmp_path)
     model = loaded(artifacts, tmp_path)
-    encoder = model.preprocessing.encoder
+    encoder = model.members[0].preprocessing.encoder
     assert isinstance(encoder, Channels)
     made = model.generate(7, np.random.default_rng(3))
     weights = {n: a for n, a in load(artifacts["model"]).items() if n.startswith("generator")}

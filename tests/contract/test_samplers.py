@@ -178,10 +178,10 @@ class TestGrid:
         ],
     )
     def test_a_grid_too_large_is_refused_at_once(self, given: Any) -> None:
-        before = time.perf_counter()
+        before = time.process_time()
         with pytest.raises(errors.InvalidRequest):
             SAMPLERS["grid"].check(Cube(space_of(**given)), {}, 1)
-        assert time.perf_counter() - before < 0.5
+        assert time.process_time() - before < 2
 
     def test_shuffled_points_come_once_each_and_in_no_order(self, bench: Bench) -> None:
         searched = {"a": range_of(1, 7), "b": range_of(1, 9, when={"a": [2, 3]})}

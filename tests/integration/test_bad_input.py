@@ -239,6 +239,8 @@ def test_a_number_beyond_63_bits_is_refused_everywhere(api: Api) -> None:
         {"values": [1.0, 2.0]},
         {"values": ["NaN"]},
         {"metrics": {"x" * 200: 1.0}},
+        {"train_folds": [0.5, 0.6]},
+        {"train_folds": [0.5], "folds": [[0.5, 0.6]]},
         {"lease_id": "../x"},
     ],
 )

@@ -33,13 +33,19 @@ def lease(api: Api) -> dict[str, Any] | None:
     return found[0] if found else None
 
 
+def keep(api: Api, lease: dict[str, Any], name: str, content: bytes) -> None:
+    path = f"/v1/leases/{lease['lease_id']}/artifacts/{name}"
+    assert api.http.put(path, content=content).status_code == 201
+
+
 def end(api: Api, lease: dict[str, Any], value: float) -> None:
     """Report, keep predictions and tell, as a worker does."""
     folds = [[value - 0.01, value, value + 0.01]]
     report = {"lease_id": lease["lease_id"], "step": 1, "values": [value], "folds": folds}
     api.post("/reports", {"reports": [report]})
-    path = f"/v1/leases/{lease['lease_id']}/artifacts/out_of_fold"
-    assert api.http.put(path, content=lease["lease_id"].encode()).status_code == 201
+    keep(api, lease, "out_of_fold", lease["lease_id"].encode())
+    if lease["objective"]["serve"] == "folds" and lease["kind"] == "search":
+        keep(api, lease, "fold_networks", f"networks {lease['number']}".encode())
     told = {"state": "complete", "values": [value], "epoch": 1}
     api.post(f"/leases/{lease['lease_id']}/tell", told)
 
@@ -94,3 +100,50 @@ def test_nobody_else_reads_predictions(api: Api, spec: dict[str, Any]) -> None:
     found = api.http.get(path, params={"lease_id": final["lease_id"]})
     assert found.status_code == 200
     assert len(found.content) == 36
+
+
+def finals(api: Api, spec: dict[str, Any]) -> dict[str, Any]:
+    """The final lease of a study whose trial 28 does best on fresh folds."""
+    search(api, spec)
+    for value in (0.3, 0.2, 0.4):
+        held = lease(api)
+        assert held is not None
+        end(api, held, value)
+    final = lease(api)
+    assert final is not None
+    return final
+
+
+def test_the_final_lease_offers_the_best_trials_as_members(api: Api, spec: dict[str, Any]) -> None:
+    final = finals(api, spec)
+    assert [each["number"] for each in final["members"]] == list(range(29, 19, -1))
+    of_winner = next(each for each in final["members"] if each["number"] == 28)
+    assert of_winner | {"name": "winner"} == final["refits"][0]
+    assert final["networks"] is None
+
+
+def test_the_models_of_the_winners_folds_are_there_until_the_study_has_ended(
+    api: Api, spec: dict[str, Any]
+) -> None:
+    spec["objective"]["serve"] = "folds"
+    final = finals(api, spec)
+    path, holder = f"/v1/blobs/{final['networks']}", {"lease_id": final["lease_id"]}
+    assert api.http.get(path).status_code == 403
+    assert api.http.get(path, params=holder).content == b"networks 28"
+    keep(api, final, "model", b"networks 28")
+    served = {"kind": "folds", "reason": "the study asks for it"}
+    judged = {"values": [0.4], "judged": {"served": served}}
+    api.post(f"/leases/{final['lease_id']}/tell", {"state": "complete"} | judged)
+    result = api.get("/studies/ridges/final")
+    assert result["served"] == served | {"held_out": []}
+    assert api.http.get("/v1/studies/ridges/model").content == b"networks 28"
+    left = [file.read_bytes() for file in api.service.blobs.folder.rglob("*") if file.is_file()]
+    assert [content for content in left if content.startswith(b"networks")] == [b"networks 28"]
+
+
+def test_what_a_study_leaves_comes_with_its_end(api: Api, spec: dict[str, Any]) -> None:
+    api.post("/studies", spec)
+    assert api.get("/studies/ridges/artifacts")["artifacts"] == []
+    answer = api.http.get("/v1/studies/ridges/artifacts/model")
+    assert answer.status_code == 404
+    assert "no model yet" in answer.json()["error"]["message"]

@@ -121,6 +121,19 @@ def test_a_report_is_repeatable_and_fixed(api: Api) -> None:
     assert [(p["step"], p["values"]) for p in curve] == [(1, [0.5])]
 
 
+def test_each_fold_is_shown_with_what_it_scored_and_what_it_trained_on(api: Api) -> None:
+    api.external()
+    lease = api.leased()
+    point = {"lease_id": lease["lease_id"], "step": 1, "values": [0.5]}
+    point |= {"folds": [[0.4, 0.6]], "train_folds": [0.9, None]}
+    for _ in range(2):
+        api.post("/reports", {"reports": [point]})
+    (shown,) = api.get("/studies/sphere/trials/0/reports")["points"]
+    assert (shown["folds"], shown["train_folds"]) == ([[0.4, 0.6]], [0.9, None])
+    other = point | {"train_folds": [0.9, 0.8]}
+    assert api.fails("POST", "/reports", {"reports": [other]}) == (409, "report_conflict")
+
+
 def test_a_value_that_is_not_finite_fails_the_trial_and_marks_the_curve(api: Api) -> None:
     api.external()
     lease = api.leased()

@@ -15,7 +15,6 @@ from workers import messages
 from workers.child import PipeChannel
 
 IN_STEP = "tests.objectives:in_step"
-pytestmark = pytest.mark.timeout(60)
 
 
 def told_in_order(server: FakeServer) -> list[int]:

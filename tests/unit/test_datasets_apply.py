@@ -87,7 +87,7 @@ def test_a_text_is_no_row_of_a_csv_file() -> None:
     texts = protocol.DatasetSchema(
         task="classification", rows=1, columns=[], target=["next"], shape=[4], symbols=["a"]
     )
-    with pytest.raises(errors.InvalidRequest, match="holds no symbols, which"):
+    with pytest.raises(errors.InvalidRequest, match="and the model reads symbols data"):
         apply(b"a,b\n1,2\n", texts)
 
 

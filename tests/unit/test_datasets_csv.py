@@ -93,7 +93,8 @@ def test_quotes_keep_delimiters_line_breaks_and_quotes() -> None:
         (GOOD + '1,"r"g,yes\n', "line 32 goes on after a closing quote"),
         (GOOD.encode() + b"1,\xff,yes\n", "line 32 is not UTF-8"),
         (GOOD + "1,\0,yes\n", "line 32 has a NUL byte"),
-        (GOOD.encode("utf-16"), "line 1 has a NUL byte"),
+        (GOOD.encode("utf-16"), "is text in UTF-16: save it as CSV in UTF-8"),
+        (b"\x93NUMPY\0\0", "is an NPY file: write it with numpy.savez"),
         (GOOD + "inf,r,yes\n", "line 32 has an infinite number in column 'size'"),
         (GOOD + "1e999,r,yes\n", "line 32 has an infinite number in column 'size'"),
         (",".join(f"c{i}" for i in range(5001)), "5,001 columns: 5,000 are the most"),
@@ -245,6 +246,6 @@ def test_numbers_are_read_exactly() -> None:
 def test_a_hundred_thousand_rows_take_seconds() -> None:
     line = "0.123,4.567,8,red,text\n1.234,5.678,9,blue,\n"
     text = "a,b,c,d,y\n" + line.replace("text", "p").replace("blue,", "blue,q") * 50_000
-    started = time.monotonic()
+    started = time.process_time()
     assert ingest(text)[0].schema.rows == 100_000
-    assert time.monotonic() - started < 20
+    assert time.process_time() - started < 20

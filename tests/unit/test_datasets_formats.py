@@ -157,7 +157,7 @@ def test_arrays_are_found_by_their_names() -> None:
         ({"x": np.full((ROWS, 2), np.inf), "y": YES_NO}, "infinite number in row 0"),
         ({"x": numbers(3), "y": YES_NO[:-1]}, "one value for each of 40 rows"),
         ({"x": np.empty((0, 3)), "y": []}, "has no rows"),
-        ({"x": numbers(3)}, "name the column to predict"),
+        ({"x": numbers(3)}, "name the array to predict"),
         ({"y": YES_NO}, "should hold its inputs in an array named x"),
     ],
 )

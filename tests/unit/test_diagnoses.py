@@ -29,8 +29,21 @@ def study(database: Database) -> Study:
     return row
 
 
-def trial(database: Database, study: Study, train: list[float], valid: list[float]) -> None:
-    """A completed trial with its scores epoch by epoch; five folds are a little apart."""
+APART = (-0.01, -0.005, 0.0, 0.005, 0.01)
+
+
+def trial(
+    database: Database,
+    study: Study,
+    train: list[float],
+    valid: list[float],
+    *,
+    apart: tuple[float, ...] = APART,
+    by_fold: bool = False,
+) -> None:
+    """A completed trial with its scores epoch by epoch; five folds are a little apart, in training
+    as in validation where both are known `by_fold`.
+    """
     with database.write() as (session, _):
         row = Trial(
             study_id=study.id, kind="search", number=study.n_trials, state="complete",
@@ -40,14 +53,14 @@ def trial(database: Database, study: Study, train: list[float], valid: list[floa
         session.add(row)
         session.flush()
         for at, (shown, value) in enumerate(zip(train, valid, strict=True)):
-            folds = [value + apart for apart in (-0.01, -0.005, 0.0, 0.005, 0.01)]
+            folds = [[mean + each for each in apart] for mean in (value, shown)[: 1 + by_fold]]
             session.add(
                 Report(
                     trial_id=row.id,
                     attempt=1,
                     step=at + 1,
                     values=[value],
-                    folds=[folds],
+                    by_fold=folds,
                     metrics={"train_accuracy": shown},
                     created_at=START,
                 )
@@ -75,6 +88,28 @@ def test_each_trial_has_a_diagnosis_and_the_study_that_of_its_winner(
     assert (made.study.number, made.study.kind) == (0, "fine")
     assert "more layers or units" in made.trials[2].next
     assert "early stopping" in made.trials[1].next
+
+
+def test_training_and_validation_are_compared_fold_by_fold(
+    database: Database, study: Study
+) -> None:
+    hard_and_easy = (-0.2, -0.1, 0.0, 0.1, 0.2)
+    curves = [0.75, 0.78, 0.79], [0.75, 0.74, 0.72]
+    trial(database, study, *curves, apart=hard_and_easy, by_fold=True)
+    trial(database, study, *curves, apart=hard_and_easy)
+    kinds = [each.kind for each in found(database, study).trials]
+    assert kinds == ["overfitting", "fine"]
+
+
+def test_a_trial_that_told_folds_of_training_late_is_diagnosed_by_its_means(
+    database: Database, study: Study
+) -> None:
+    trial(database, study, [0.90, 0.99, 1.00], [0.85, 0.80, 0.70], by_fold=True)
+    with database.write() as (session, _):
+        first = session.get_one(Report, (1, 1, 1))
+        first.by_fold = first.by_fold[:1]
+    (made,) = found(database, study).trials
+    assert made.kind == "overfitting"
 
 
 def test_without_a_completed_trial_there_is_nothing_to_tell(

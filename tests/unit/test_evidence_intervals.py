@@ -284,3 +284,24 @@ def test_short_ways_to_many_weighings_lead_to_the_same_scores() -> None:
             for each in weights
         ]
         assert found == pytest.approx(slowly, nan_ok=True)
+
+
+def test_blocks_that_begin_anywhere_cover_the_mean_of_a_series_better_than_rows_do() -> None:
+    rng = np.random.default_rng(0)
+    shocks = rng.normal(size=(300, 400))
+    series = np.zeros((300, 200))
+    value = np.zeros(300)
+    for at in range(400):  # the first half forgets where it began
+        value = 0.6 * value + shocks[:, at]
+        series[:, at % 200] = value
+
+    def covered(ordered: bool) -> float:
+        unit = units(200)
+        (counts,) = draws(unit, 400, np.random.default_rng(1), ordered=ordered)
+        means = series @ counts.T / 200
+        low, high = np.quantile(means, [0.025, 0.975], axis=1)
+        return float(((low < 0) & (high > 0)).mean())
+
+    rows, blocks = covered(False), covered(True)
+    assert rows < 0.75
+    assert rows + 0.1 < blocks < 0.97

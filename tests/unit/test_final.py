@@ -4,8 +4,10 @@ import math
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from hpo_service import confirm, final, protocol, ranking, seeds
+from hpo_service.cli import results
 from hpo_service.database import Database
 from hpo_service.tables import Attempt, Report, Study, Trial
 from tests.conftest import START
@@ -56,7 +58,7 @@ class Books:
                 attempt=1,
                 step=step,
                 values=values,
-                folds=folds,
+                by_fold=folds,
                 created_at=START,
             )
         )
@@ -99,14 +101,34 @@ class Books:
             return final.result(session, self.study)
 
 
+def judged(books: Books, served: dict[str, Any], ensemble: dict[str, Any] | None = None) -> None:
+    """What the final row's attempt noted."""
+    with books.database.read() as session:
+        last = session.scalars(select(Trial).where(Trial.kind == "final")).one()
+    books.told(last, {"served": served} | ({"ensemble": ensemble} if ensemble else {}))
+
+
+TOGETHER = {
+    "kind": "greedy",
+    "metric": "accuracy",
+    "weights": {"0": 0.25, "1": 0.75},
+    "score": 0.93,
+    "alone": 0.9,
+    "standard_error": 0.012,
+    "served": True,
+}
+
+
 def estimate(name: str, value: float, rows: int = 30) -> dict[str, Any]:
     return protocol.Estimate(
         name=name, metric="accuracy", value=value, low=0.8, high=1.0, method="Wilson", rows=rows
     ).model_dump(mode="json")
 
 
-def finished(database: Database, **objective: Any) -> Books:
-    """A study of two trials and a baseline, refitted and scored on held-out rows."""
+def finished(database: Database, *served: float, **objective: Any) -> Books:
+    """A study of two trials and a baseline, refitted and scored on held-out rows; so is what is
+    `served`, where that is not the winner.
+    """
     books = Books(
         database, ["maximize"], {"metrics": ["accuracy"], "params": {"epochs": 9}} | objective
     )
@@ -116,7 +138,8 @@ def finished(database: Database, **objective: Any) -> Books:
     books.report(first, 3, [[0.7, 0.7, 0.7]])
     books.report(first, 4, [[0.8, 0.9, 1.0]])
     books.report(base, 1, [[0.8, 0.85, 0.9]])
-    told = [estimate("winner", 0.88), estimate("logistic_regression", 0.86)]
+    told = [estimate("served", value) for value in served]
+    told += [estimate("winner", 0.88), estimate("logistic_regression", 0.86)]
     books.trial([0.88], kind="final", estimates=told)
     return books
 
@@ -257,6 +280,59 @@ def test_a_chosen_epoch_is_said_to_be_optimistic_too(database: Database) -> None
 
 def test_without_held_out_rows_the_notes_say_so(database: Database) -> None:
     assert '"holdout": 0' in finished(database, holdout=0.0).result().notes[-1]
+
+
+# --- what is served -------------------------------------------------------------------------
+
+
+def test_an_ensemble_that_is_served_is_what_the_study_is_worth(database: Database) -> None:
+    books = finished(database, 0.91)
+    judged(books, {"kind": "ensemble", "reason": "it is better"}, TOGETHER)
+    result = books.result()
+    assert result.served is not None
+    assert [each.value for each in result.served.held_out] == [0.91]
+    assert result.estimate is not None
+    assert (result.estimate.name, result.estimate.value) == ("served", 0.91)
+    assert result.winner is not None
+    assert [each.value for each in result.winner.held_out] == [0.88]
+    notes = " ".join(result.notes)
+    assert "0.9300 as a weighted mean of 2, 0.9000 alone, corrected standard error" in notes
+    assert "Served is a weighted mean of 2 trials, each refitted" in notes
+    assert "since it is better." in notes
+    assert "optimistic: its members" not in notes
+    shown = results.score_table(result, 0)
+    assert list(shown.columns[0].cells)[1] == "mlp (2 trials together, served)"
+    assert [list(column.cells)[1] for column in shown.columns[1:4]] == ["0.9300", "-", "0.9100"]
+
+
+def test_without_held_out_rows_the_score_of_an_ensemble_is_said_to_be_optimistic(
+    database: Database,
+) -> None:
+    books = Books(database, ["maximize"], {"metrics": ["accuracy"], "holdout": 0.0})
+    books.trial([0.9], params={}, epoch=1)
+    books.trial([0.9], kind="final")
+    judged(books, {"kind": "ensemble", "reason": "the study asks for it"}, TOGETHER)
+    assert (
+        "On folds left out its accuracy is 0.9300, which is optimistic" in books.result().notes[-1]
+    )
+
+
+def test_the_folds_of_the_winner_are_said_to_be_refitted_not_at_all(database: Database) -> None:
+    books = finished(database, 0.9)
+    judged(books, {"kind": "folds", "reason": "the study asks for it"})
+    notes = " ".join(books.result().notes)
+    assert "Served is the mean of the models that the winner's folds left" in notes
+    assert "the folds' models as they were, baselines refitted" in notes
+
+
+def test_a_winner_served_alone_is_said_why(database: Database) -> None:
+    books = finished(database)
+    judged(books, {"kind": "single", "reason": "several metrics are optimised"})
+    result = books.result()
+    wanted = "Served is the winner, refitted on all rows of the search, since several metrics are"
+    assert result.notes[-1] == f"{wanted} optimised."
+    assert result.estimate is not None
+    assert (result.estimate.name, len(list(results.shown(result)))) == ("winner", 2)
 
 
 @pytest.mark.parametrize("state", ["waiting", "running", "fail"])

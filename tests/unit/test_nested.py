@@ -58,6 +58,15 @@ def only(studies: Studies) -> nested.Nested:
     return found
 
 
+def test_a_fold_counts_what_its_study_serves() -> None:
+    studies = Studies([0.9, 0.8, 0.7])
+    of_ensemble = estimate(0.95, "accuracy", "Wilson").model_copy(update={"name": "served"})
+    served = protocol.Served(kind="ensemble", reason="it is better", held_out=[of_ensemble])
+    studies.finals[1] = studies.finals[1].model_copy(update={"served": served})
+    found = only(studies)
+    assert (found.name, found.folds) == ("winner", (0.9, 0.95, 0.7))
+
+
 def test_of_an_accuracy_all_rows_are_pooled() -> None:
     found = only(Studies([0.9, 0.8, 1.0, 0.85, 0.95]))
     assert (found.folds, found.rows) == ((0.9, 0.8, 1.0, 0.85, 0.95), 100)

@@ -285,3 +285,29 @@ def test_the_rule_of_one_standard_error_measures_the_networks(
     given = protocol.StudySpec.model_validate(external)
     with database.read() as session, pytest.raises(errors.InvalidRequest, match="select: is a"):
         plans.plan(session, Blobs(tmp_path), given)
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        ({"params": {"train_share": 0.02}}, "objective.params.train_share"),
+        (
+            {"spec": {"search_space": {"train_share": {"type": "float", "low": 0.02, "high": 1}}}},
+            "search_space.train_share",
+        ),
+        (
+            {
+                "spec": {
+                    "search_space": {"train_share": {"type": "categorical", "choices": [1, 0.02]}}
+                }
+            },
+            "search_space.train_share",
+        ),
+    ],
+)
+def test_a_share_that_leaves_no_row_of_each_class_is_refused(
+    database: Database, tmp_path: Path, more: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(errors.InvalidRequest, match="120 training rows leaves 2, too few") as wrong:
+        plan(database, tmp_path, "mlp", "iris", holdout=0.0, **more)
+    assert wrong.value.fields[0].field == field

@@ -64,6 +64,9 @@ def test_one_report_an_epoch_and_the_last_one_is_the_value(data: Path) -> None:
     means = [float(np.mean(folds)) for folds in reports[-1].folds]  # type: ignore[arg-type]
     assert reports[-1].values == pytest.approx(means)
     assert set(reports[-1].metrics) == {"f1_macro", "train_accuracy", "train_loss"}
+    assert len(reports[-1].train_folds) == 5
+    mean = float(np.mean(reports[-1].train_folds))  # type: ignore[arg-type]
+    assert reports[-1].metrics["train_accuracy"] == pytest.approx(mean)
     assert (tell.state, tell.epoch, tell.values) == ("complete", 6, reports[-1].values)
 
 

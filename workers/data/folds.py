@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -33,6 +33,8 @@ class Splitter(Protocol):
         """Indices of the rows to train on and to score, for each fold."""
 
 
+# Fewer training rows have no spread to scale by.
+FEWEST = 2
 # Of the training rows of a fold, where early stopping must not see the rows that score it.
 INNER_SHARE = 0.15
 
@@ -55,6 +57,59 @@ def splits(
                     "objective.validation", "a fold is without rows: take fewer folds"
                 )
             yield np.sort(train), np.sort(valid)
+
+
+def shortened(dataset: Dataset, train: Rows, share: float, seed: Sequence[int]) -> Rows:
+    """A share of a fold's training rows, in stored order; of two shares the larger has all rows of
+    the smaller.
+
+    In time order the latest rows; whole groups where there are some, until they hold the share;
+    else drawn by `seed`. Classes keep their shares, each at least a row. Raises `InvalidRequest`
+    where that cannot be.
+    """
+    if share == 1:
+        return train
+    wanted = round(share * len(train))
+    if dataset.schema.ordered:
+        kept = train[len(train) - wanted :]
+    else:
+        unit = np.arange(len(train)) if dataset.group is None else dataset.group[train]
+        kept = train[_spread(dataset, train, unit, wanted, np.random.default_rng(seed))]
+    classes = _classes(dataset, train)
+    if len(kept) < FEWEST or len(_classes(dataset, kept)) < len(classes):
+        needed = max(FEWEST, len(classes))
+        raise errors.invalid(
+            "params.train_share",
+            f"{share:g} of {len(train)} training rows keeps {len(kept)}, too few to train on: at "
+            f"least {needed}, one of each class, are needed: take a larger share",
+        )
+    return kept
+
+
+def _spread(
+    dataset: Dataset, train: Rows, unit: NDArray[Any], wanted: int, rng: np.random.Generator
+) -> Rows:
+    """The places of at least so many rows, sorted: of an order of all units, in which those of each
+    class are spread evenly, the first ones.
+    """
+    first, of_row, sizes = np.unique(
+        unit, return_index=True, return_inverse=True, return_counts=True
+    )[1:]
+    place, drawn = np.empty(len(first)), rng.permutation(len(first))
+    stratum = np.zeros(len(first), np.int64)
+    if _one_class_a_row(dataset):
+        stratum = dataset.target[train][first].astype(np.int64)
+    for each in np.unique(stratum):
+        members = drawn[stratum[drawn] == each]
+        place[members] = np.arange(len(members)) / len(members)
+    order = drawn[np.argsort(place[drawn], kind="stable")]
+    taken = np.zeros(len(first), bool)
+    taken[order[: np.searchsorted(sizes[order].cumsum(), wanted) + (wanted > 0)]] = True
+    return np.flatnonzero(taken[of_row])
+
+
+def _classes(dataset: Dataset, rows: Rows) -> NDArray[Any]:
+    return np.unique(dataset.target[rows]) if _one_class_a_row(dataset) else np.empty(0)
 
 
 def per_repeat(dataset: Dataset, validation: protocol.Validation) -> int:

@@ -54,7 +54,7 @@ def bootstrap_cv(
 
     `prediction` (settings, repeats, rows, outputs) float64: the metric is averaged over repeats;
     `target` (rows,) or (rows, targets). Of equally good settings the first is taken. Whole groups
-    are drawn where `group` (rows,) is given, blocks of neighbours in time order. `weight` (rows,).
+    are drawn where `group` (rows,) is given, moving blocks in time order. `weight` (rows,).
     """
     sign = 1.0 if direction == "maximize" else -1.0
     unit = units(len(target), group, ordered)
@@ -62,7 +62,8 @@ def bootstrap_cv(
     scores = _Scores(metric, prediction, target, weight)
     setting = int(_best(sign * scores.all(whole))[0])
     picks, left = [], []
-    for counts in draws(unit, times, np.random.default_rng(seed)):
+    in_time = ordered and group is None
+    for counts in draws(unit, times, np.random.default_rng(seed), ordered=in_time):
         picks.append(_best(sign * scores.all(counts)))
         left.append(scores.of(picks[-1], (counts == 0).astype(np.float64)))
     chosen, outside = np.concatenate(picks), np.concatenate(left)

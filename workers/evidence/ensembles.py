@@ -8,7 +8,7 @@ the other folds, too. Whoever wins that comparison is taken, a single setting un
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,8 @@ from workers.evidence.units import Floats
 # Of the members each bag holds half, as Caruana et al. suggest.
 BAGS, BAG_SHARE = 20, 0.5
 ROUNDS = 25
+# A member with less would cost a training for next to nothing.
+LEAST_WEIGHT = 0.02
 
 # Weights (members,) chosen on the rows whose places are given.
 Chooser = Callable[[NDArray[Any]], Floats]
@@ -76,6 +78,13 @@ def blend(
     return max(found, key=lambda each: sign * each.score), found
 
 
+def together(found: Sequence[Blend], direction: Direction) -> Blend:
+    """The best of the candidates that have several members; the average has."""
+    sign = 1.0 if direction == "maximize" else -1.0
+    several = [each for each in found if np.count_nonzero(each.weights) > 1]
+    return max(several, key=lambda each: sign * each.score)
+
+
 def mixed(prediction: Tensor, weights: Floats) -> Tensor:
     """The weighted mean of the members' predictions, (rows, outputs)."""
     return torch.einsum("m,mro->ro", torch.from_numpy(weights), prediction)
@@ -99,11 +108,13 @@ class _Rows:
         return found
 
     def greedy(self, some: NDArray[Any], rng: np.random.Generator) -> Floats:
-        """Mean over bags of members of the greedy selection among them."""
+        """Mean over bags of members of the greedy selection among them, without small weights."""
         size = max(1, round(self._members * BAG_SHARE))
         bags = [rng.choice(self._members, size, replace=False) for _ in range(BAGS)]
         found: Floats = np.mean([self._selected(np.sort(bag), some) for bag in bags], axis=0)
-        return found
+        kept = np.where(found < LEAST_WEIGHT, 0.0, found)
+        shares: Floats = kept / kept.sum()
+        return shares
 
     def score(self, said: Tensor, some: NDArray[Any]) -> float:
         """The metric of one prediction, (rows, outputs), on some rows."""

@@ -20,15 +20,21 @@ def units(rows: int, group: NDArray[Any] | None = None, ordered: bool = False) -
     """The unit of each row, (rows,), numbered from 0.
 
     A row by itself; its `group` where there are groups (the steps of one row are a group, too);
-    in time order a block of about rows^(1/3) neighbours (Carlstein 1986), whose errors hang
-    together.
+    in time order a block of neighbours (Carlstein 1986), whose errors hang together: variances are
+    taken between blocks that do not overlap, resamples are of all blocks there are.
     """
     found: Units = np.arange(rows, dtype=np.int64)
     if group is not None:
         found = np.unique(group, return_inverse=True)[1].reshape(-1).astype(np.int64)
     elif ordered:
-        found //= math.ceil(rows ** (1 / 3))
+        found //= block_length(rows)
     return found
+
+
+def block_length(rows: int) -> int:
+    """Rows of a block in time order: of the order that is best for a variance (Kunsch 1989)."""
+    length: int = math.ceil(rows ** (1 / 3))
+    return length
 
 
 def standard_error(influence: Floats, unit: Units) -> tuple[float, int]:
@@ -42,11 +48,22 @@ def standard_error(influence: Floats, unit: Units) -> tuple[float, int]:
 
 
 def draws(
-    unit: Units, times: int, rng: np.random.Generator, stratum: NDArray[Any] | None = None
+    unit: Units,
+    times: int,
+    rng: np.random.Generator,
+    stratum: NDArray[Any] | None = None,
+    *,
+    ordered: bool = False,
 ) -> Iterator[NDArray[np.int64]]:
     """How often each row is drawn, (batch, rows), `times` in all: as many units as there are, with
     replacement; with `stratum` (units,) as many of each stratum as there are of it.
+
+    `ordered`: as many rows as there are, in blocks of neighbours that begin anywhere, the first row
+    following the last: the circular moving-block bootstrap (Kunsch 1989; Politis and Romano 1992).
     """
+    if ordered:
+        yield from _moving_blocks(len(unit), times, rng)
+        return
     count = int(unit.max()) + 1
     strata = [np.arange(count)]
     if stratum is not None:
@@ -58,3 +75,15 @@ def draws(
         places = np.concatenate(drawn, axis=1) + np.arange(size)[:, None] * count
         counts = np.bincount(places.ravel(), minlength=size * count).reshape(size, count)
         yield counts[:, unit]
+
+
+def _moving_blocks(rows: int, times: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    length = block_length(rows)
+    batch = max(1, BATCH_VALUES // rows)
+    for first in range(0, times, batch):
+        size = min(batch, times - first)
+        begins = rng.integers(0, rows, (size, math.ceil(rows / length), 1))
+        # The last block is cut where the rows are as many as there are.
+        drawn = ((begins + np.arange(length)) % rows).reshape(size, -1)[:, :rows]
+        places = drawn + np.arange(size)[:, None] * rows
+        yield np.bincount(places.ravel(), minlength=size * rows).reshape(size, rows)

@@ -102,12 +102,21 @@ def of_folds(
     mean = float(differences.mean())
     if k < 2 or not math.isfinite(mean):
         return Verdict("cannot_tell", mean, None, None, None, test, None, smallest)
-    error = float(differences.std(ddof=1)) * math.sqrt(1 / k + n_valid / n_train)
+    error = corrected_error(differences, n_valid / n_train)
     reach = float(stats.t.ppf(1 - ALPHA, k - 1)) * error
     p = float(stats.t.sf(mean / error, k - 1)) if error > 0 else float(mean <= 0)
     answer = _answer(p, mean + reach, held_out, smallest)
     detectable = error * detectable_errors(k - 1)
     return Verdict(answer, mean, mean - reach, mean + reach, p, test, detectable, smallest)
+
+
+def corrected_error(differences: NDArray[Any], ratio: float) -> float:
+    """Of the mean of differences between folds that share training rows (Nadeau and Bengio 2003);
+    `ratio`: rows scored by rows trained on. NaN of fewer than two.
+    """
+    if len(differences) < 2:
+        return math.nan
+    return float(differences.std(ddof=1)) * math.sqrt(1 / len(differences) + ratio)
 
 
 def _answer(p: float, high: float, held_out: float | None, smallest: float) -> Answer:

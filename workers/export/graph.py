@@ -28,8 +28,9 @@ class Graph:
         self._names = 0
 
     def input(self, name: str, kind: int, width: int) -> str:
-        """An input (rows, width)."""
-        self._inputs.append(helper.make_tensor_value_info(name, kind, ["rows", width]))
+        """An input (rows, width), which may be asked for again."""
+        if all(known.name != name for known in self._inputs):
+            self._inputs.append(helper.make_tensor_value_info(name, kind, ["rows", width]))
         return name
 
     def constant(self, array: NDArray[Any] | float | list[int], kind: str | None = None) -> str:

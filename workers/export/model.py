@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from hpo_service import catalog, errors
+from hpo_service import errors, protocol
 from workers.export import encoding, networks, recurrent
 from workers.export.encoding import Encoded
 from workers.export.graph import DOUBLE, Graph
 from workers.models import Loaded
 from workers.models.base import Arrays, Shape
-from workers.models.loading import Networks
+from workers.models.loading import Member, Networks
 
 EXPORTED: dict[str, Callable[[Graph, Encoded, Arrays, Any, Shape], str]] = {
     "mlp": networks.mlp_outputs,
@@ -29,19 +29,26 @@ def export(loaded: Loaded) -> bytes:
     float64, what `Loaded.predict` gives. The metadata hold the model's card as JSON under `model`,
     with the names of columns, categories and classes. Raises `BadRequest` for another family.
     """
-    card, fitted = loaded.card, loaded.fitted
-    if card.family not in EXPORTED or not isinstance(fitted, Networks):
+    card, first = loaded.card, loaded.members[0].fitted
+    if card.family not in EXPORTED or not isinstance(first, Networks):
         raise errors.BadRequest(f"{card.family} has no ONNX form: {', '.join(EXPORTED)} have.")
-    graph, settings = Graph(), catalog.settings_of(catalog.FAMILIES[card.family], card.params)
-    rows = encoding.encode(graph, loaded.preprocessing.encoder, card.contents)
-    outputs = EXPORTED[card.family]
+    graph = Graph()
+    said = [_weighted(graph, member, card) for member in loaded.members]
+    shape = [*(first.shape.dims[:1] if first.shape.per_step else []), first.shape.outputs]
+    return graph.model(graph.add("Sum", *said), shape, card.metadata())
+
+
+def _weighted(graph: Graph, member: Member, card: protocol.ModelCard) -> str:
+    """What a member adds to the prediction."""
+    fitted, outputs = member.fitted, EXPORTED[card.family]
+    assert isinstance(fitted, Networks)
+    rows = encoding.encode(graph, member.preprocessing.encoder, card.contents)
     said = [
-        _said(graph, outputs(graph, rows, each.arrays(0), settings, fitted.shape), fitted)
+        _said(graph, outputs(graph, rows, each.arrays(0), member.settings, fitted.shape), fitted)
         for each in fitted.members
     ]
-    mean = graph.add("Mul", graph.add("Sum", *said), graph.constant(1 / len(said), "float64"))
-    shape = [*(fitted.shape.dims[:1] if fitted.shape.per_step else []), fitted.shape.outputs]
-    return graph.model(mean, shape, card.metadata())
+    share = graph.constant(member.weight / len(said), "float64")
+    return graph.add("Mul", graph.add("Sum", *said), share)
 
 
 def _said(graph: Graph, found: str, fitted: Networks) -> str:

@@ -14,7 +14,7 @@ from workers.models.estimators import Rows
 def make(settings: DecisionTreeHyperparameters, rows: Rows) -> Any:
     """The seed decides between equally good splits, and which columns are looked at."""
     kind = DecisionTreeClassifier if rows.classified else DecisionTreeRegressor
-    return kind(**settings.model_dump(), random_state=rows.seed)
+    return kind(**settings.of_model(), random_state=rows.seed)
 
 
 MODEL = forests.family(make)

@@ -72,7 +72,7 @@ class Summed:
 
 def learn(settings: GradientBoostingHyperparameters, rows: Rows) -> Boosted:
     """One classifier, or a regressor for each target."""
-    given = settings.model_dump() | {"random_state": rows.seed, "early_stopping": False}
+    given = settings.of_model() | {"random_state": rows.seed, "early_stopping": False}
     if rows.classified:
         kind, targets = HistGradientBoostingClassifier, [rows.target]
     else:

@@ -23,6 +23,7 @@ from workers.models.gan import Gan
 CPU = torch.device("cpu")
 PREPROCESSING = "preprocessing"
 NETWORKS = "networks"
+MEMBERS = "members"
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,21 @@ class Networks:
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A model as the refit stored it: what its card says, its preprocessing, what was fitted."""
+class Member:
+    """One fitted setting: its share of the mean, its preprocessing, what was fitted."""
 
-    card: protocol.ModelCard
+    weight: float
+    settings: Any
     preprocessing: Preprocessing
     fitted: Fitted
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model as it was stored: what its card says, and its members, mostly one."""
+
+    card: protocol.ModelCard
+    members: list[Member]
 
     @property
     def schema(self) -> protocol.DatasetSchema:
@@ -81,14 +91,21 @@ class Loaded:
             raise errors.BadRequest("The rows are not of the columns that the model was fitted on.")
         if not dataset.rows:
             return np.empty((0, len(self.schema.classes) or len(self.schema.target)))
-        return self.fitted.predict(self.preprocessing.inputs(dataset, np.arange(dataset.rows)))
+        rows = np.arange(dataset.rows)
+        said = [
+            member.weight * member.fitted.predict(member.preprocessing.inputs(dataset, rows))
+            for member in self.members
+        ]
+        mean: Floats = np.sum(said, axis=0)
+        return mean
 
     def generate(self, rows: int, rng: np.random.Generator) -> Floats:
         """Rows that a generator makes, (rows, columns), laid out and scaled as its inputs are.
 
         Raises `BadRequest` for a family that predicts.
         """
-        network = self.fitted.members[0] if isinstance(self.fitted, Networks) else None
+        fitted = self.members[0].fitted
+        network = fitted.members[0] if isinstance(fitted, Networks) else None
         if not isinstance(network, Gan):
             raise errors.BadRequest(f"{self.card.family} predicts: it makes no rows.")
         made: Floats = network.generate(rows, rng, 0).double().cpu().numpy()
@@ -119,7 +136,28 @@ def load(path: Path, models: Mapping[str, Model], device: torch.device = CPU) ->
 def _restored(
     card: protocol.ModelCard, model: Model, arrays: Arrays, device: torch.device
 ) -> Loaded:
-    settings = catalog.settings_of(catalog.FAMILIES[card.family], card.params)
+    family = catalog.FAMILIES[card.family]
+    of_each = [(1.0, card.params, arrays)]
+    if card.members:
+        of_each = [
+            (each.weight, each.params, _below(f"{MEMBERS}.{at}", arrays))
+            for at, each in enumerate(card.members)
+        ]
+    members = [
+        _member(card, model, weight, catalog.settings_of(family, params), own, device)
+        for weight, params, own in of_each
+    ]
+    return Loaded(card, members)
+
+
+def _member(
+    card: protocol.ModelCard,
+    model: Model,
+    weight: float,
+    settings: Any,
+    arrays: Arrays,
+    device: torch.device,
+) -> Member:
     preprocessing = Preprocessing.restore(card.contents, card.layout, _below(PREPROCESSING, arrays))
     own = {n: array for n, array in arrays.items() if not n.startswith(f"{PREPROCESSING}.")}
     if isinstance(model, NetworkModel):
@@ -129,7 +167,7 @@ def _restored(
         said = fitted.predict(preprocessing.inputs(_blank(card.contents), np.arange(1)))
         if said.shape != (1, _outputs(card.contents)):
             raise ValueError("shapes differ")
-    return Loaded(card, preprocessing, fitted)
+    return Member(weight, settings, preprocessing, fitted)
 
 
 def _networks(
@@ -141,8 +179,8 @@ def _networks(
     device: torch.device,
 ) -> Networks:
     shape = _shape(card, preprocessing, device)
-    members = [_network(model, settings, each, shape) for each in _members(arrays)]
-    return Networks(members, shape, preprocessing.target_mean, preprocessing.target_scale)
+    networks = [_network(model, settings, each, shape) for each in _restarts(arrays)]
+    return Networks(networks, shape, preprocessing.target_mean, preprocessing.target_scale)
 
 
 def _network(model: NetworkModel, settings: Any, arrays: Arrays, shape: Shape) -> Network:
@@ -155,12 +193,12 @@ def _network(model: NetworkModel, settings: Any, arrays: Arrays, shape: Shape) -
     return network
 
 
-def _members(arrays: Arrays) -> list[Arrays]:
+def _restarts(arrays: Arrays) -> list[Arrays]:
     """The arrays of each network; see `ModelCard`."""
-    members: list[Arrays] = []
-    while found := _below(f"{NETWORKS}.{len(members)}", arrays):
-        members.append(found)
-    return members or [arrays]
+    networks: list[Arrays] = []
+    while found := _below(f"{NETWORKS}.{len(networks)}", arrays):
+        networks.append(found)
+    return networks or [arrays]
 
 
 def _shape(card: protocol.ModelCard, preprocessing: Preprocessing, device: torch.device) -> Shape:

@@ -14,7 +14,7 @@ from workers.models.estimators import Rows
 def make(settings: RandomForestHyperparameters, rows: Rows) -> Any:
     """The seed decides which rows and columns each tree sees."""
     kind = RandomForestClassifier if rows.classified else RandomForestRegressor
-    given = settings.model_dump()
+    given = settings.of_model()
     if settings.max_features == "auto":
         given["max_features"] = "sqrt" if rows.classified else 1.0
     return kind(**given, random_state=rows.seed, n_jobs=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hpo_service import protocol
 
@@ -17,7 +17,8 @@ class Point:
     """One finished epoch. `folds`: for each optimised metric the values in the order
     (repeat, fold); `values` their means, or of pooled metrics that of all their rows together;
     `metrics` the same of what is only recorded; `watched`
-    what early stopping watches: the first value, or that of rows set aside for it.
+    what early stopping watches: the first value, or that of rows set aside for it; `train_folds`
+    the first metric of rows that each fold trained on.
     """
 
     step: int
@@ -25,6 +26,7 @@ class Point:
     folds: list[list[float]]
     metrics: dict[str, float]
     watched: float
+    train_folds: list[float] = field(default_factory=list)
 
     @property
     def finite(self) -> bool:
@@ -54,7 +56,8 @@ def point(
         metrics[INNER] = _mean(inner)
     folds = [scores[name] for name in optimised]
     values = [means[name] for name in optimised]
-    return Point(step, values, folds, metrics, metrics.get(INNER, values[0]))
+    watched = metrics.get(INNER, values[0])
+    return Point(step, values, folds, metrics, watched, list(shown or []))
 
 
 class Curve:

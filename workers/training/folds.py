@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -14,7 +15,7 @@ from torch import Tensor
 from hpo_service import catalog, protocol
 from workers import generation, metrics
 from workers.data.dataset import Dataset
-from workers.data.folds import Rows, per_repeat, splits
+from workers.data.folds import Rows, per_repeat, shortened, splits
 from workers.data.layouts import Layout
 from workers.data.parts import SHOWN_ROWS, Part, Scored, Table, flatten_steps, split
 from workers.models import MODELS, NetworkModel
@@ -26,7 +27,7 @@ Key = tuple[Layout, bool]
 @dataclass(frozen=True)
 class Folds:
     """Made once for a pack; each form of the rows (layout, with inner rows or without) when it is
-    first asked for.
+    first asked for. `train_share`: of the training rows of each split, those that are used.
     """
 
     dataset: Dataset
@@ -36,6 +37,7 @@ class Folds:
     recorded: list[str]
     device: torch.device
     dtype: torch.dtype = torch.float32
+    train_share: float = 1.0
     _parts: dict[Key, list[Part]] = field(default_factory=dict)
     _tables: dict[Key, Table] = field(default_factory=dict)
     _generations: list[generation.Generation] = field(default_factory=list)
@@ -50,9 +52,14 @@ class Folds:
         """The parts in the order (repeat, fold)."""
         key = (layout, inner)
         if key not in self._parts:
-            found = splits(self.dataset, self.validation, self.study_seed)
-            self._parts[key] = split(self.dataset, found, layout, inner, self.study_seed)
+            self._parts[key] = split(self.dataset, self._splits(), layout, inner, self.study_seed)
         return self._parts[key]
+
+    def _splits(self) -> Iterator[tuple[Rows, Rows]]:
+        found = splits(self.dataset, self.validation, self.study_seed)
+        for at, (train, valid) in enumerate(found):
+            seed = (self.study_seed, at)
+            yield shortened(self.dataset, train, self.train_share, seed), valid
 
     def table(self, layout: Layout, inner: bool) -> Table:
         """The parts as tensors."""
@@ -97,10 +104,11 @@ class Folds:
             self._pooled[key] = pooling.pooled(names, found, self.per_repeat, weighted)
         return self._pooled[key]
 
-    def notes(self, layout: Layout, inner: bool) -> dict[str, list[str]]:
-        """Which metrics are pooled, where some are."""
+    def notes(self, layout: Layout, inner: bool) -> dict[str, list[str] | float]:
+        """How many rows a part trains on, their mean; which metrics are pooled, where some are."""
+        rows = statistics.fmean(len(part.train_inputs) for part in self.parts(layout, inner))
         found = self.pooled(layout, inner)
-        return {"pooled": found} if found else {}
+        return {"train_rows": rows} | ({"pooled": found} if found else {})
 
     def measure(
         self,

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from workers import generation
 from workers.data.parts import Scored
-from workers.models import MODELS, NetworkModel
+from workers.models import MODELS, NetworkModel, storing
+from workers.models.base import Arrays
 from workers.training import costs, kernels, seeding
 from workers.training.costs import Cost
 from workers.training.estimators import EstimatorGroup
@@ -162,6 +163,21 @@ class NetworkGroup:
             said = torch.stack([self._said[Seat(at, part, r)] for r in range(restarts)]).mean(0)
             found.append(said[: int((mask > 0).sum())].cpu().numpy())
         return found
+
+    def networks(self, trial: Trial) -> list[Arrays]:
+        """What each part's network is by now; those of `predictions`, so of an ensemble several."""
+        at, parts = self.trials.index(trial), len(self._table.counts)
+        restarts = trial.settings.restarts if trial.ensemble else 1
+        found = {
+            (seat.part, seat.restart): each.lanes.arrays(lane)
+            for each in self._passes
+            for lane, seat in enumerate(each.seats)
+            if seat.trial == at and seat.restart < restarts
+        }
+        return [
+            storing.named([found[part, restart] for restart in range(restarts)])
+            for part in range(parts)
+        ]
 
     @property
     def key(self) -> Hashable:
