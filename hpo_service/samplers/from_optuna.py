@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import numpy as np
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler, TPESampler
+from optuna.samplers import BaseSampler, CmaEsSampler, NSGAIISampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import Field
 
-from hpo_service import space
+from hpo_service import errors, space
 from hpo_service.cube import Cube
 from hpo_service.plugins import Options
 from hpo_service.protocol import ParamValue
@@ -165,3 +165,80 @@ def _tpe(cube: Cube, options: TpeOptions) -> FromOptuna:
 
 
 TPE = SamplerEntry(options=TpeOptions, build=_tpe)
+
+
+class CmaEsOptions(Options):
+    """Covariance matrix adaptation (Hansen, 2001): for 100 trials and more of numbers alone.
+
+    Choices, and parameters with conditions, are drawn at random beside it.
+    """
+
+    n_startup_trials: Annotated[
+        int, Field(ge=1, le=10_000, description="Completed trials before the first generation.")
+    ] = 1
+    population_size: Annotated[
+        int | None,
+        Field(ge=4, le=10_000, description="Trials of a generation; none: by the parameters."),
+    ] = None
+
+
+def _cma_es(cube: Cube, options: CmaEsOptions) -> FromOptuna:
+    def make(seed: int) -> BaseSampler:
+        return CmaEsSampler(
+            seed=seed,
+            n_startup_trials=options.n_startup_trials,
+            popsize=options.population_size,
+            warn_independent_sampling=False,
+        )
+
+    return FromOptuna(cube, make)
+
+
+def _has_numbers(cube: Cube, _options: CmaEsOptions) -> None:
+    """Raise `InvalidRequest` unless some number is in every trial: nothing else is adapted."""
+    for name, distribution in cube.distributions.items():
+        choice = isinstance(distribution, CategoricalDistribution)
+        if not choice and not distribution.single() and not cube.space[name].when:
+            return
+    raise errors.invalid(
+        "sampler.name", "moves numbers that are in every trial, and there is none: take `tpe`"
+    )
+
+
+CMA_ES = SamplerEntry(
+    options=CmaEsOptions,
+    build=_cma_es,
+    check_space=_has_numbers,
+    seeded="study",
+    multi_objective=False,
+)
+
+
+class Nsga2Options(Options):
+    """Genetic algorithm NSGA-II (Deb, 2002): for several metrics and hundreds of trials."""
+
+    population_size: Annotated[
+        int, Field(ge=2, le=10_000, description="Trials of a generation.")
+    ] = 50
+    crossover_prob: Annotated[
+        float, Field(ge=0, le=1, description="How often a trial has two parents.")
+    ] = 0.9
+    mutation_prob: Annotated[
+        float | None,
+        Field(ge=0, le=1, description="Of each parameter; none: one parameter on average."),
+    ] = None
+
+
+def _nsga2(cube: Cube, options: Nsga2Options) -> FromOptuna:
+    def make(seed: int) -> BaseSampler:
+        return NSGAIISampler(
+            seed=seed,
+            population_size=options.population_size,
+            crossover_prob=options.crossover_prob,
+            mutation_prob=options.mutation_prob,
+        )
+
+    return FromOptuna(cube, make)
+
+
+NSGA2 = SamplerEntry(options=Nsga2Options, build=_nsga2)
