@@ -45,7 +45,7 @@ def create(
     trials: Annotated[int | None, typer.Option(help="Budget: trials in all.")] = None,
     seconds: options.Seconds = None,
     good_enough: options.GoodEnough = None,
-    sampler: Annotated[str | None, typer.Option(help="tpe, gp, random or grid.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="tpe, gp, random, sobol, grid ...")] = None,
     pruner: Annotated[str | None, typer.Option(help="none, median or asha.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all its randomness.")] = None,
     validation: options.Method = None,
