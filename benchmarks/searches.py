@@ -17,7 +17,7 @@ import optuna
 from benchmarks.arms import Arm, Case, Floats, Measured, Params, Setting, scores
 from hpo_service import space
 from hpo_service.protocol import Distribution, FloatRange, IntRange
-from hpo_service.samplers import SAMPLERS
+from hpo_service.samplers.as_optuna import AsOptuna
 
 BUDGET = 27
 CASE = Case("digits", "accuracy", 0.6)
@@ -63,10 +63,10 @@ def _scaled(name: str, values: Any) -> Any:
 
 def search(sampler: str, table: Floats, seed: int) -> int:
     """The place of the best setting that a study of `BUDGET` trials has found in the table."""
-    study = optuna.create_study(direction="maximize")
+    asked = AsOptuna(sampler, POINTS.get(sampler, {}), seed, SPACE)
+    study = optuna.create_study(direction="maximize", sampler=asked)
     told = []
-    for number in range(BUDGET):
-        study.sampler = SAMPLERS[sampler].make(SPACE, POINTS.get(sampler, {}), seed, number)
+    for _ in range(BUDGET):
         trial = study.ask(space.distributions(SPACE))
         told.append(nearest(trial.params))
         study.tell(trial, float(table[told[-1]]))

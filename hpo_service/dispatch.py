@@ -8,7 +8,7 @@ from typing import Any, Literal
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hpo_service import confirm, errors, files, final, leases, protocol, seeds, studies
+from hpo_service import budgets, confirm, errors, files, final, leases, protocol, seeds, studies
 from hpo_service.database import WriteSession
 from hpo_service.service import Service
 from hpo_service.suggest import Proposal, Search
@@ -123,70 +123,92 @@ class _Granting:
         leases.claim(session, now, self.study_id, free, self.grant, expired=self.expired)
 
     def _settle(self, session: WriteSession, now: datetime) -> None:
-        """End a study whose last trial was ended by an Optuna client, past our own calls."""
+        """End a study whose last trial was ended by an Optuna client, past our own calls, or whose
+        time is over.
+        """
         study = session.get(Study, self.study_id)
-        if study is not None and self._missing_in(session) and not studies.is_open(study):
+        if study is None or not self._missing_in(session):
+            return
+        if not studies.is_open(study) or budgets.overdrawn(session, now, study) is not None:
             studies.settle(session, now, studies.lock(session, self.study_id))
 
     def _sample(self, *, manual_only: bool) -> None:
         with self.service.searches.turn(self.study_id) as search:
             if search is None:
-                self.busy = True
+                self.busy = not (manual_only or self._take_spare())
                 return
             collisions = 0
             # Asked anew each time: a repeated request may have been served while this one waited.
             while (missing := self._missing()) and collisions < MAX_COLLISIONS:
-                outcome = self._one(search, missing[0], manual_only)
+                outcome = self._some(search, missing, manual_only)
                 if outcome == "nothing":
                     return
                 collisions += outcome == "collision"
 
-    def _one(self, search: Search, lease_id: str, manual_only: bool) -> Outcome:
-        """Set the parameters of one trial and start it."""
+    def _some(self, search: Search, missing: list[str], manual_only: bool) -> Outcome:
+        """Set the parameters of a manual trial, or of as many as are missing, and start them."""
         with self.service.database.read() as session:
             study = session.get(Study, self.study_id)
             waiting = _manual(session, self.study_id)
             if study is None or study.state != "running":
                 return "nothing"
-            if waiting is not None:
-                proposal: Proposal | None = search.complete(session, study, waiting)
+            reason = budgets.overdrawn(session, self.service.database.now(session), study)
+            if reason is not None:
+                proposals, waiting = [], None
+            elif waiting is not None:
+                proposals = [search.complete(session, study, waiting)]
             elif manual_only or not studies.is_open(study):
                 return "nothing"
             else:
-                proposal = search.propose(session, study)
-        if proposal is None:
-            self._exhaust()
+                count = min(len(missing), studies.room(study))
+                proposals = search.propose(session, study, count)
+        if not proposals:
+            self._close(reason or "space")
             return "nothing"
-        return self._start(lease_id, proposal, waiting.id if waiting else None)
+        return self._start(missing, proposals, waiting.id if waiting else None)
 
-    def _start(self, lease_id: str, proposal: Proposal, waiting: int | None) -> Outcome:
+    def _take_spare(self) -> bool:
+        """Start a trial that was prepared for callers who come while the sampler is at work."""
+        with self.service.database.read() as session:
+            study = session.get(Study, self.study_id)
+            missing = self._missing_in(session)
+            if study is None or not missing or not studies.is_open(study):
+                return False
+            spare = self.service.searches.spare(study)
+        return spare is not None and self._start(missing, [spare], None) == "done"
+
+    def _start(
+        self, lease_ids: list[str], proposals: list[Proposal], waiting: int | None
+    ) -> Outcome:
         done = self.service.database.transact(
-            lambda s, now: self._insert(s, now, lease_id, proposal, waiting)
+            lambda s, now: self._insert(s, now, lease_ids, proposals, waiting)
         )
         return "done" if done else "collision"
 
-    def _exhaust(self) -> None:
-        self.service.database.transact(lambda s, now: studies.exhaust(s, now, self.study_id))
+    def _close(self, reason: protocol.EndedBy) -> None:
+        self.service.database.transact(lambda s, now: studies.close(s, now, self.study_id, reason))
 
     def _insert(
         self,
         session: WriteSession,
         now: datetime,
-        lease_id: str,
-        proposal: Proposal,
+        lease_ids: list[str],
+        proposals: list[Proposal],
         waiting: int | None,
     ) -> bool:
+        """Whether trials were started; only as many as the study takes by now."""
         study = studies.lock(session, self.study_id)
-        if leases.live(session, [lease_id], self.token):
-            return True
-        trial = self._row(session, now, study, proposal, waiting)
-        if trial is None:
-            return False
-        trial.params, trial.distributions = proposal.params, proposal.distributions
-        trial.system_attrs = (trial.system_attrs or {}) | proposal.system_attrs
-        study.system_attrs = study.system_attrs | proposal.study_system_attrs
-        session.flush()
-        leases.start(session, now, trial, lease_id, self.grant)
+        held = leases.live(session, lease_ids, self.token)
+        free = [lease_id for lease_id in lease_ids if lease_id not in held]
+        for at, (lease_id, proposal) in enumerate(zip(free, proposals, strict=False)):
+            trial = self._row(session, now, study, proposal, waiting)
+            if trial is None:
+                return at > 0
+            trial.params, trial.distributions = proposal.params, proposal.distributions
+            trial.system_attrs = (trial.system_attrs or {}) | proposal.system_attrs
+            study.system_attrs = study.system_attrs | proposal.study_system_attrs
+            session.flush()
+            leases.start(session, now, trial, lease_id, self.grant)
         return True
 
     def _row(

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, and_, func, literal, not_, or_, select, update
 from sqlalchemy.orm import Session
 
-from hpo_service import curves, errors, protocol, studies
+from hpo_service import budgets, curves, errors, protocol, studies
 from hpo_service.database import WriteSession
 from hpo_service.tables import Artifact, Attempt, Report, Study, Trial, Worker
 
@@ -224,6 +224,8 @@ def tell(
     )
     attempt.error = trial.error_message
     studies.end(session, now, trial, trial.state)
+    if study.state == "running" and study.ended_by is None and budgets.is_content(study, trial):
+        study.ended_by = "target"
     studies.settle(session, now, study)
     return protocol.Told(state=trial.state, values=trial.values)
 

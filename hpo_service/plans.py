@@ -9,9 +9,20 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy.orm import Session
 
-from hpo_service import catalog, datasets, errors, protocol, selection, shares, space
+from hpo_service import (
+    budgets,
+    catalog,
+    constraints,
+    datasets,
+    errors,
+    protocol,
+    selection,
+    shares,
+    space,
+)
 from hpo_service.artifacts import Blobs
 from hpo_service.catalog.family import Family
+from hpo_service.cube import Cube
 from hpo_service.pruners import PRUNERS
 from hpo_service.samplers import SAMPLERS
 
@@ -262,19 +273,28 @@ def _with_first(made: Plan) -> Plan:
             return made
         family = catalog.FAMILIES[spec.objective.model]
         values: Params = family.hyperparameters().model_dump() | spec.objective.params
-        return replace(made, first=(space.projected(searched, values),), default=True)
-    if len(given) > spec.budget.trials:
+        default = space.projected(searched, values)
+        if not _is_allowed(constraints.cube_of(spec), default):
+            return made
+        return replace(made, first=(default,), default=True)
+    if spec.budget.trials is not None and len(given) > spec.budget.trials:
         raise errors.invalid(
             "first", f"{len(given)} settings, but the budget is {spec.budget.trials} trials"
         )
-    return replace(made, first=tuple(_first(i, each, searched) for i, each in enumerate(given)))
+    cube = constraints.cube_of(spec)
+    return replace(made, first=tuple(_first(i, each, cube) for i, each in enumerate(given)))
 
 
-def _first(index: int, params: space.Params, searched: Space) -> space.Params:
+def _is_allowed(cube: Cube, params: space.Params) -> bool:
+    return bool(cube.feasible(cube.rows([params])).all())
+
+
+def _first(index: int, params: space.Params, cube: Cube) -> space.Params:
     """One of the settings under the names of the space."""
     try:
-        found = space.labelled(searched, params)
-        space.check_params(searched, found)
+        found = space.labelled(cube.space, params)
+        space.check_params(cube.space, found)
+        constraints.check_params(cube, found)
     except errors.InvalidRequest as error:
         raise error.below(f"first.{index}", "params") from None
     return found
@@ -353,6 +373,9 @@ def _is_cheap(family: Family, schema: protocol.DatasetSchema) -> bool:
 def _check_plugins(made: Plan) -> None:
     spec = made.spec
     assert spec.search_space is not None  # filled by all ways of planning
+    budgets.check(spec.budget, len(made.directions))
+    cube = constraints.cube_of(spec)
+    constraints.check_possible(cube)
     for field, registry, given in (
         ("sampler", SAMPLERS, spec.sampler),
         ("pruner", PRUNERS, spec.pruner),
@@ -360,4 +383,4 @@ def _check_plugins(made: Plan) -> None:
         if given.name not in registry:
             known = ", ".join(registry)
             raise errors.invalid(f"{field}.name", f"unknown {field} {given.name!r}: {known}")
-        registry[given.name].check(spec.search_space, given.options, len(made.directions))
+        registry[given.name].check(cube, given.options, len(made.directions))

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from hpo_service import errors, protocol
+from hpo_service import budgets, errors, protocol
 from hpo_service.database import WriteSession
 from hpo_service.suggest import Searches
 from hpo_service.tables import Attempt, Report, Study, Trial
@@ -150,7 +150,8 @@ def _judge(
         if point.trial_id in ended:
             continue
         trial = trials[point.trial_id]
-        point.action = judgement.decision.action
+        # Where the budget has run out, what runs is as if pruned here: its value is that so far.
+        point.action = "prune" if study.ended_by in budgets.CUTS else judgement.decision.action
         trial.system_attrs = trial.system_attrs | judgement.system_attrs
         if point.action != "continue":
             ended[point.trial_id] = point

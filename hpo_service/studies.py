@@ -9,7 +9,7 @@ from optuna.distributions import distribution_to_json
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
-from hpo_service import confirm, errors, final, protocol, space
+from hpo_service import budgets, confirm, constraints, errors, final, protocol, space
 from hpo_service.database import WriteSession
 from hpo_service.plans import Plan
 from hpo_service.tables import Attempt, Study, Trial
@@ -120,6 +120,7 @@ def add_trial(
         raise errors.WrongState("This study has no search space of its own: use its Optuna client.")
     params = space.labelled(spec.search_space, params)
     space.check_params(spec.search_space, params)
+    constraints.check_params(constraints.cube_of(spec), params)
     trial = _queue(session, now, study, params, {})
     if trial is None:
         raise _why_closed(session, lock(session, study.id))
@@ -186,7 +187,7 @@ def patch(
     """Pause, resume, stop, or give another budget."""
     study = lock(session, study_id)
     if change.budget is not None:
-        _set_budget(session, study, change.budget.trials)
+        _set_budget(session, now, study, change.budget)
     if change.state == "finished":
         _stop(session, now, study)
     elif change.state is not None and change.state != study.state:
@@ -198,22 +199,28 @@ def patch(
     return study
 
 
-def _set_budget(session: WriteSession, study: Study, trials: int) -> None:
+def _set_budget(
+    session: WriteSession, now: datetime, study: Study, budget: protocol.Budget
+) -> None:
     if _held_out_spent(session, study):
         raise errors.HeldOutSpent()
-    if trials < study.n_trials:
+    if budget.trials is not None and budget.trials < study.n_trials:
         raise errors.invalid(
             "budget.trials", f"{study.n_trials} trials are numbered already: give at least that"
         )
-    study.budget_trials = trials
-    if study.state in ("finishing", "finished") and trials > study.n_trials:
+    budgets.check(budget, len(study.directions))
+    study.budget_trials = budget.trials
+    if study.spec is not None:
+        study.spec = study.spec | {"budget": budget.model_dump(mode="json")}
+    room_left = budget.trials is None or budget.trials > study.n_trials
+    spent = budgets.overdrawn(session, now, study) is not None
+    if study.ended_by not in (None, "space", "user") and room_left and not spent:
         _reopen(session, study)
+    elif study.state in ("finishing", "finished") and room_left and not spent:
+        raise errors.WrongState(f"The study was ended by {study.ended_by}: make a new one.")
 
 
 def _reopen(session: WriteSession, study: Study) -> None:
-    # The space of a grid does not grow with the budget, so only `budget` can be reopened.
-    if study.ended_by != "budget":
-        raise errors.WrongState(f"The study was ended by {study.ended_by}: make a new one.")
     for row in session.scalars(
         select(Trial).where(Trial.study_id == study.id, Trial.kind.in_(("confirm", "final")))
     ):
@@ -259,11 +266,28 @@ def settle(session: WriteSession, now: datetime, study: Study) -> None:
     Called by every transaction that ends a row or closes the search.
     """
     session.flush()
+    if study.state == "running" and study.ended_by is None:
+        study.ended_by = budgets.overdrawn(session, now, study)
+    if study.state == "running" and study.ended_by in budgets.CUTS:
+        _drop_waiting(session, now, study)
     unfinished = _unfinished_kinds(session, study.id)
     if study.state == "running" and not is_open(study) and "search" not in unfinished:
         study.state, study.ended_by = "finishing", study.ended_by or "budget"
     if study.state == "finishing" and not unfinished and not _next_row(session, now, study):
         study.state, study.ended_at = "finished", now
+
+
+def _drop_waiting(session: WriteSession, now: datetime, study: Study) -> None:
+    """Cancel the numbered trials that wait: there is nothing left to spend on them."""
+    rows = session.scalars(
+        select(Trial)
+        .where(Trial.study_id == study.id, Trial.kind == "search", Trial.state == "waiting")
+        .order_by(Trial.id)
+        .with_for_update()
+    ).all()
+    for trial in rows:
+        end(session, now, trial, "cancelled")
+    session.flush()
 
 
 def _next_row(session: WriteSession, now: datetime, study: Study) -> bool:
@@ -287,11 +311,11 @@ def _has_final(session: Session, study: Study) -> bool:
     return session.scalar(query.limit(1)) is not None
 
 
-def exhaust(session: WriteSession, now: datetime, study_id: int) -> None:
-    """The sampler has nothing left to propose: the study ends with what it has."""
+def close(session: WriteSession, now: datetime, study_id: int, reason: protocol.EndedBy) -> None:
+    """No more trials are to be proposed: the study ends with what it has."""
     study = lock(session, study_id)
     if study.state == "running" and study.ended_by is None:
-        study.ended_by = "space"
+        study.ended_by = reason
     settle(session, now, study)
 
 
@@ -299,6 +323,13 @@ def is_open(study: Study) -> bool:
     """Whether a running study takes another proposal."""
     spent = study.budget_trials is not None and study.n_trials >= study.budget_trials
     return study.state == "running" and study.ended_by is None and not spent
+
+
+def room(study: Study) -> int:
+    """How many more trials the study takes."""
+    if study.budget_trials is None:
+        return protocol.MAX_INT
+    return study.budget_trials - study.n_trials
 
 
 def _unfinished_kinds(session: Session, study_id: int) -> set[str]:

@@ -1,7 +1,7 @@
 """Proposes the parameters of trials and judges their reports, on a view of the study in memory.
 
-No transaction is open while a sampler thinks. Samplers and pruners are made afresh for each
-question: the study's rows alone decide the answer.
+No transaction is open while a sampler thinks. The study's rows alone decide the answer: what
+samplers remember is derived from them.
 """
 
 from __future__ import annotations
@@ -9,36 +9,36 @@ from __future__ import annotations
 import logging
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-    distribution_to_json,
-)
+import numpy as np
+from optuna.distributions import distribution_to_json
 from optuna.pruners import BasePruner
-from optuna.samplers import BaseSampler, RandomSampler
-from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from hpo_service import curves, errors, protocol, seeds, space
+from hpo_service import curves, errors, history, protocol, space
+from hpo_service.constraints import cube_of
 from hpo_service.database import ReadSession
 from hpo_service.history import History, value_of
+from hpo_service.ledger import Ledger
 from hpo_service.pruners import PRUNERS
-from hpo_service.samplers import SAMPLERS, SpaceExhausted
+from hpo_service.samplers import SAMPLERS, Ask, Suggestion
+from hpo_service.samplers.independent import RandomSampler
+from hpo_service.seen import Seen, nothing
 from hpo_service.tables import Report, Study, Trial
 from hpo_service.view import View
 
 TURN_SECONDS = 0.2
 MAX_WAITING = 8
-# The id of the trial that is being proposed: it has no row yet.
-PROPOSED = -1
+# Trials that a sampler which takes long prepares beside those asked for.
+SPARES = 3
+# Where a trial notes what its proposal depended on, so that it can be made again.
+BASIS = "proposal"
 
 log = logging.getLogger(__name__)
 # `catch_warnings` changes the process's filters and is not made for threads.
@@ -104,6 +104,12 @@ class Searches:
         finally:
             search.lock.release()
 
+    def spare(self, study: Study) -> Proposal | None:
+        """A trial of a study whose turn somebody else has, if one was prepared; it does not know
+        the results that have arrived since.
+        """
+        return self._search(study.id).spare(study)
+
     def judge(self, session: Session, study: Study, points: Sequence[Point]) -> list[Judgement]:
         """Decide on each point in the given order, each seeing those before it.
 
@@ -113,7 +119,7 @@ class Searches:
         if pruner is None or not points:
             return [Judgement(_continue(point)) for point in points]
         trials = self._search(study.id).history.trials(session, study)
-        panel = _Panel(session, View(study, trials), pruner, points)
+        panel = _Panel(session, View(history.directions(study), trials), pruner, points)
         with _quiet, warnings.catch_warnings():
             # NumPy warns about medians of nothing but NaN, which Optuna expects and handles.
             warnings.simplefilter("ignore", RuntimeWarning)
@@ -152,120 +158,172 @@ class Searches:
 
 
 class Search:
-    """Proposes trials of one study; only inside `Searches.turn`."""
+    """Proposes trials of one study; only inside `Searches.turn`, but for `spare`."""
 
     def __init__(self, study_id: int, count: Callable[[], None]) -> None:
         self.lock = threading.Lock()
         self.history = History(study_id, live_curves=False)
         self._count = count
+        self._open: _Open | None = None
+        self._spares = _Spares()
 
-    def propose(self, session: ReadSession, study: Study) -> Proposal | None:
-        """The next trial; None where the space is exhausted."""
-        try:
-            return self._sampled(session, study, study.n_trials, {})
-        except SpaceExhausted:
-            return None
+    def propose(
+        self, session: ReadSession, study: Study, count: int = 1, alike: Collection[str] = ()
+    ) -> list[Proposal]:
+        """The next trials; none where the space is exhausted.
+
+        Where some names are to be `alike`, these parameters are the same in all of them.
+        """
+        opened = self._opened(study)
+        if opened.entry.blind:
+            return opened.each(study, count)
+        seen = opened.ledger.seen(session, study)
+        if not opened.entry.slow or alike:
+            return self._asked(opened, study, seen, count, alike)
+        finished = int((~seen.pending).sum())
+        if not (proposals := self._spares.fresh(count, finished, study)):
+            found = self._asked(opened, study, seen, count + SPARES)
+            proposals = found[:count]
+            self._spares.put(found[count:], finished)
+        return proposals
+
+    def spare(self, study: Study) -> Proposal | None:
+        """A trial that was prepared, whatever has arrived since; takes no turn."""
+        return self._spares.stale(study)
 
     def complete(self, session: ReadSession, study: Study, trial: Trial) -> Proposal:
         """All parameters of a waiting trial: the fixed ones kept, the others sampled."""
-        searched = _space(study)
+        opened, number = self._opened(study), trial.number or 0
         given = trial.system_attrs.get("fixed_params", {}) | trial.params
+        searched = opened.cube.space
         fixed = {
             name: value
             for name, value in given.items()
             # Optuna enqueues anything: what the space does not have is not evaluated.
             if name in searched and space.possible(searched[name], value)
         }
-        return self._sampled(session, study, trial.number or 0, fixed)
-
-    def _sampled(
-        self, session: ReadSession, study: Study, number: int, fixed: space.Params
-    ) -> Proposal:
-        searched = _space(study)
         if space.is_complete(searched, fixed):
-            return _ask(RandomSampler(), View(study, []), searched, number, fixed)
-        view = View(study, self.history.trials(session, study))
+            return opened.proposal(number, Suggestion(opened.ordered(fixed)))
+        seen = opened.ledger.seen(session, study)
         self._count()
+        ask = Ask(number, opened.entry.seed(study.seed, number), fixed=fixed)
+        return opened.proposals(study, seen, ask)[0]
+
+    def _opened(self, study: Study) -> _Open:
+        if self._open is None or self._open.revision != study.revision:
+            self._open, self._spares = _Open(study), _Spares()
+        return self._open
+
+    def _asked(
+        self, opened: _Open, study: Study, seen: Seen, count: int, alike: Collection[str] = ()
+    ) -> list[Proposal]:
+        self._count()
+        number = study.n_trials
+        ask = Ask(number, opened.entry.seed(study.seed, number), count=count)
+        return opened.proposals(study, seen, ask, alike)
+
+
+class _Open:
+    """What is kept of a study's search, as long as nothing finished is edited."""
+
+    def __init__(self, study: Study) -> None:
+        self.revision, spec = study.revision, _spec(study)
+        if spec is None or spec.search_space is None:
+            raise errors.WrongState(
+                "This study has no search space of its own: use its Optuna client."
+            )
+        self.cube = cube_of(spec)
+        self.entry = SAMPLERS[spec.sampler.name]
+        self.sampler = self.entry.make(self.cube, spec.sampler.options)
+        self.ledger = Ledger(study, self.cube)
+        self._json = {n: distribution_to_json(d) for n, d in self.cube.distributions.items()}
+
+    def each(self, study: Study, count: int) -> list[Proposal]:
+        """Trials that depend on no other one, each from a seed of its own."""
+        none = nothing(self.cube, len(study.directions))
+        found: list[Proposal] = []
+        for number in range(study.n_trials, study.n_trials + count):
+            ask = Ask(number, self.entry.seed(study.seed, number))
+            found += self.proposals(study, none, ask)
+        return found
+
+    def proposals(
+        self, study: Study, known: Seen, ask: Ask, alike: Collection[str] = ()
+    ) -> list[Proposal]:
+        """What the sampler suggests; random where it fails."""
         try:
-            return _ask(_sampler(study, number), view, searched, number, fixed)
-        except SpaceExhausted:
-            raise
+            found = self._suggestions(known, ask, alike)
         except Exception as error:  # numerical failures have many names, and the search goes on
-            log.exception("The sampler failed: trial %d of %r is random.", number, study.name)
-            sampler = RandomSampler(seeds.sampler_seed(study.seed, number))
-            proposal = _ask(sampler, View(study, []), searched, number, fixed)
+            log.exception("The sampler failed: trial %d of %r is random.", ask.number, study.name)
             note = {"sampler_error": f"{type(error).__name__}: {error}"}
-            return replace(proposal, system_attrs=note)
+            found = RandomSampler(self.cube).propose(known, ask)
+            found = [replace(each, attrs=note) for each in found]
+        if not self.entry.blind:
+            pending = np.flatnonzero(known.pending).tolist()
+            basis = {"seen": len(known), "pending": pending, "count": ask.count}
+            basis |= {"alike": sorted(alike)} if alike else {}
+            found = [
+                replace(each, attrs={**each.attrs, BASIS: basis | {"place": place}})
+                for place, each in enumerate(found)
+            ]
+        return [self.proposal(ask.number + at, each) for at, each in enumerate(found)]
+
+    def proposal(self, number: int, suggestion: Suggestion) -> Proposal:
+        """A suggestion as a trial to insert."""
+        params = dict(suggestion.params)
+        distributions = {name: self._json[name] for name in params}
+        attrs, study_attrs = dict(suggestion.attrs), dict(suggestion.study_attrs)
+        return Proposal(number, params, distributions, attrs, study_attrs)
+
+    def ordered(self, params: space.Params) -> dict[str, protocol.ParamValue]:
+        """In the order of the space, each value as its distribution has it."""
+        return {
+            name: d.to_external_repr(d.to_internal_repr(params[name]))
+            for name, d in self.cube.distributions.items()
+            if name in params and space.active(self.cube.space, name, params)
+        }
+
+    def _suggestions(self, known: Seen, ask: Ask, alike: Collection[str]) -> list[Suggestion]:
+        if not alike or ask.count == 1:
+            return self.sampler.propose(known, ask)
+        first = self.sampler.propose(known, replace(ask, count=1))
+        if not first:
+            return []
+        shape = {name: v for name, v in first[0].params.items() if name in alike}
+        known = known.with_pending(self.cube.rows([first[0].params]))
+        rest = replace(ask, count=ask.count - 1, fixed=shape, seed=ask.seed + 1)
+        return first + self.sampler.propose(known, rest)
 
 
-def _ask(
-    sampler: BaseSampler, view: View, searched: space.Space, number: int, fixed: space.Params
-) -> Proposal:
-    """Walk the space, parents first, as Optuna's protocol of samplers wants it."""
-    study, trial = view.optuna_study(sampler=sampler), _proposed(number, fixed)
-    sampler.before_trial(study, trial)
-    together = sampler.infer_relative_search_space(study, trial)
-    relative = sampler.sample_relative(study, trial, together)
-    for name, distribution in space.distributions(searched).items():
-        if not space.active(searched, name, trial.params):
-            continue
-        if name in fixed:
-            value = fixed[name]
-        elif distribution.single():
-            value = _single(distribution)
-        elif name in relative and together[name] == distribution:
-            value = relative[name]
-        else:
-            value = sampler.sample_independent(study, trial, name, distribution)
-        # There and back: a plain number of the right type, or the choice as it is listed.
-        value = distribution.to_external_repr(distribution.to_internal_repr(value))
-        trial.params[name], trial.distributions[name] = value, distribution
-    return Proposal(
-        number=number,
-        params=trial.params,
-        distributions={n: distribution_to_json(d) for n, d in trial.distributions.items()},
-        system_attrs=view.trial_attrs.get(PROPOSED, {}),
-        study_system_attrs=view.study_attrs,
-    )
+class _Spares:
+    """Trials prepared beside the ones asked for, of a sampler that takes long; thread-safe."""
+
+    def __init__(self) -> None:
+        self._prepared: deque[Proposal] = deque()
+        self._finished = -1
+
+    def put(self, proposals: list[Proposal], finished: int) -> None:
+        """Replace all: these were made when so many trials had ended."""
+        self._prepared, self._finished = deque(proposals), finished
+
+    def fresh(self, count: int, finished: int, study: Study) -> list[Proposal]:
+        """So many that know all results, or none."""
+        if self._finished != finished or len(self._prepared) < count:
+            return []
+        return [
+            replace(self._prepared.popleft(), number=study.n_trials + at) for at in range(count)
+        ]
+
+    def stale(self, study: Study) -> Proposal | None:
+        """One, whatever has arrived since."""
+        try:
+            return replace(self._prepared.popleft(), number=study.n_trials)
+        except IndexError:
+            return None
 
 
-def _single(distribution: BaseDistribution) -> Any:
-    if isinstance(distribution, CategoricalDistribution):
-        return distribution.choices[0]
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
-    return distribution.low
-
-
-def _proposed(number: int, fixed: space.Params) -> FrozenTrial:
-    return FrozenTrial(
-        number=number,
-        state=TrialState.RUNNING,
-        value=None,
-        datetime_start=None,
-        datetime_complete=None,
-        params={},
-        distributions={},
-        user_attrs={},
-        system_attrs={"fixed_params": dict(fixed)} if fixed else {},
-        intermediate_values={},
-        trial_id=PROPOSED,
-    )
-
-
-def _sampler(study: Study, number: int) -> BaseSampler:
-    asked = _spec(study).sampler
-    return SAMPLERS[asked.name].make(_space(study), asked.options, study.seed, number)
-
-
-def _space(study: Study) -> space.Space:
-    searched = _spec(study).search_space if study.spec else None
-    if searched is None:
-        raise errors.WrongState("This study has no search space of its own: use its Optuna client.")
-    return searched
-
-
-def _spec(study: Study) -> protocol.StudySpec:
-    return protocol.StudySpec.model_validate(study.spec)
+def _spec(study: Study) -> protocol.StudySpec | None:
+    return None if study.spec is None else protocol.StudySpec.model_validate(study.spec)
 
 
 # --- judging --------------------------------------------------------------------------------
@@ -319,9 +377,10 @@ def _pruned_at(session: Session, trial_ids: set[int]) -> dict[int, int]:
 
 
 def _pruner(study: Study) -> BasePruner | None:
-    if study.spec is None or len(study.directions) > 1:
+    spec = _spec(study)
+    if spec is None or len(study.directions) > 1:
         return None
-    asked = _spec(study).pruner
+    asked = spec.pruner
     return PRUNERS[asked.name].make(asked.options)
 
 

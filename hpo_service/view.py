@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -13,9 +13,6 @@ from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from hpo_service import history
-from hpo_service.tables import Study
-
 
 class View(InMemoryStorage):
     """Reads come from `trials`; attributes that are set are noted, to be stored by the caller.
@@ -23,9 +20,14 @@ class View(InMemoryStorage):
     Of Optuna's storage only what samplers and pruners use is there.
     """
 
-    def __init__(self, study: Study, trials: Iterable[FrozenTrial]) -> None:
+    def __init__(
+        self,
+        directions: Sequence[StudyDirection],
+        trials: Iterable[FrozenTrial],
+        system_attrs: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__()
-        self.study = study
+        self.directions, self.system_attrs = list(directions), system_attrs or {}
         self.trials = {trial._trial_id: trial for trial in trials}
         self.trial_attrs: dict[int, dict[str, Any]] = {}
         self.study_attrs: dict[str, Any] = {}
@@ -34,9 +36,7 @@ class View(InMemoryStorage):
         self, sampler: BaseSampler | None = None, pruner: BasePruner | None = None
     ) -> optuna.Study:
         """What samplers and pruners are handed."""
-        return optuna.Study(
-            self.study.name, self, sampler or RandomSampler(), pruner or NopPruner()
-        )
+        return optuna.Study("view", self, sampler or RandomSampler(), pruner or NopPruner())
 
     def with_curve(self, trial_id: int, curve: dict[int, float]) -> FrozenTrial:
         """The trial with these intermediate values, here from now on."""
@@ -46,19 +46,19 @@ class View(InMemoryStorage):
         return trial
 
     def get_study_id_from_name(self, study_name: str) -> int:
-        return self.study.id
+        return 0
 
     def get_study_name_from_id(self, study_id: int) -> str:
-        return self.study.name
+        return "view"
 
     def get_study_directions(self, study_id: int) -> list[StudyDirection]:
-        return history.directions(self.study)
+        return self.directions
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
-        return dict(self.study.user_attrs)
+        return {}
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
-        return {**self.study.system_attrs, **self.study_attrs}
+        return {**self.system_attrs, **self.study_attrs}
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         return self.trials[trial_id]

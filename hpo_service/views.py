@@ -6,19 +6,22 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hpo_service import curves, protocol, ranking, studies
+from hpo_service import budgets, curves, protocol, ranking, studies
 from hpo_service.tables import Attempt, Report, Study, Trial
 
 # A cell that begins like this would be run by a spreadsheet (OWASP ASVS 1.2.10).
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\0")
 
 
-def study(session: Session, row: Study) -> protocol.Study:
-    return many_studies(session, [row])[0]
+def study(session: Session, now: datetime, row: Study) -> protocol.Study:
+    """One study, with what it has spent so far."""
+    shown = many_studies(session, [row])[0]
+    return shown.model_copy(update={"spent": budgets.spent(session, now, row)})
 
 
 def many_studies(session: Session, rows: Sequence[Study]) -> list[protocol.Study]:

@@ -70,7 +70,8 @@ class Bench:
     def propose(self) -> Proposal | None:
         with self.searches.turn(self.study_id) as search, self.database.read() as session:
             assert isinstance(search, Search)
-            return search.propose(session, session.get_one(Study, self.study_id))
+            found = search.propose(session, session.get_one(Study, self.study_id))
+            return found[0] if found else None
 
     def complete(self, trial_id: int) -> Proposal:
         with self.searches.turn(self.study_id) as search, self.database.read() as session:

@@ -78,3 +78,7 @@ Select = Annotated[
     Literal["fresh_folds", "one_standard_error"] | None, _score("How the winner is chosen.")
 ]
 Serve = Annotated[protocol.Serve | None, _score("What the study's model is made of.")]
+Seconds = Annotated[float | None, typer.Option(help="Budget: from the start of the first trial.")]
+GoodEnough = Annotated[
+    float | None, typer.Option("--target", help="A value that is good enough: ends the search.")
+]

@@ -13,7 +13,7 @@ MAX_NAME = 100
 MAX_GRID_POINTS = 100_000
 
 StudyState = Literal["running", "paused", "finishing", "finished"]
-EndedBy = Literal["budget", "space", "target", "time", "user"]
+EndedBy = Literal["budget", "space", "target", "time", "device_seconds", "epochs", "user"]
 TrialState = Literal["waiting", "running", "complete", "pruned", "fail", "cancelled"]
 TrialKind = Literal["search", "baseline", "confirm", "final"]
 Direction = Literal["minimize", "maximize"]

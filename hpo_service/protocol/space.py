@@ -56,10 +56,13 @@ class IntRange(_Range):
 
 
 class Choice(_Conditional):
-    """One of the listed values; their order has no meaning."""
+    """One of the listed values."""
 
     type: Literal["categorical"]
     choices: Annotated[list[ParamValue], Field(min_length=1, max_length=1000)]
+    ordered: Annotated[
+        bool, Field(description="Whether neighbours in the list are more alike than others.")
+    ] = False
 
     @field_validator("choices")
     @classmethod

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from hpo_service.protocol.base import (
     Direction,
     EndedBy,
+    Finite,
     FixedValue,
     Key,
     Model,
@@ -194,9 +195,47 @@ class Plugin(BaseModel):
 
 
 class Budget(Model):
-    """What a study may spend; a numbered trial counts in whatever state it ends."""
+    """What a study may spend, and what it is content with: the first that is reached ends it.
 
-    trials: Annotated[int, Field(ge=1, le=1_000_000)]
+    When anything but `trials` ends a study, trials that run are stopped at their next report.
+    """
+
+    trials: Annotated[
+        int | None,
+        Field(
+            ge=1, le=1_000_000, description="Numbered trials, in whatever state they end; exact."
+        ),
+    ] = None
+    seconds: Annotated[
+        float | None,
+        Field(gt=0, le=10 * 366 * 86400, description="From the start of the first trial."),
+    ] = None
+    device_seconds: Annotated[
+        float | None,
+        Field(gt=0, le=1e12, description="Of all attempts at trials together, lost ones too."),
+    ] = None
+    epochs: Annotated[
+        int | None,
+        Field(ge=1, le=10**12, description="Reported steps of all attempts at trials together."),
+    ] = None
+    target: Annotated[
+        Finite | None,
+        Field(description="A value that is good enough: for one metric, in its direction."),
+    ] = None
+
+    @model_validator(mode="after")
+    def _ends(self) -> Self:
+        if not (self.trials or self.seconds or self.device_seconds or self.epochs):
+            raise ValueError("needs one of trials, seconds, device_seconds, epochs")
+        return self
+
+
+class Spent(Model):
+    """What the trials of a study took so far: those that run count up to their last report."""
+
+    seconds: float
+    device_seconds: float
+    epochs: int
 
 
 class StudySpec(Model):
@@ -207,6 +246,14 @@ class StudySpec(Model):
     search_space: Annotated[
         SearchSpace | None, Field(description="Unset: the family's default space.")
     ] = None
+    constraints: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=500)]],
+        Field(
+            max_length=50,
+            description="Rules that every setting meets, such as `hidden_units * hidden_layers <= "
+            "1024`; one that names a parameter which is not active is met.",
+        ),
+    ] = []
     sampler: Plugin = Plugin(name="tpe")
     pruner: Plugin = Plugin(name="none")
     budget: Budget
@@ -288,6 +335,7 @@ class Study(Model):
     directions: list[Direction]
     n_trials: int
     budget_trials: int | None
+    spent: Annotated[Spent | None, Field(description="Of one study; not in a listing.")] = None
     counts: Counts
     best: list[Best]
     spec: StudySpec | None

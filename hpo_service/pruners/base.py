@@ -9,7 +9,7 @@ from typing import Any
 from optuna.pruners import BasePruner
 
 from hpo_service import plugins
-from hpo_service.space import Space
+from hpo_service.cube import Cube
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class PrunerEntry:
     options: type[plugins.Options]
     build: Callable[[Any], BasePruner] | None = None
 
-    def check(self, _space: Space, options: Mapping[str, Any], n_metrics: int) -> None:
+    def check(self, _cube: Cube, options: Mapping[str, Any], n_metrics: int) -> None:
         """Raise `InvalidRequest` unless the pruner can judge trials of so many metrics."""
         plugins.parse(self.options, options, "pruner")
         if n_metrics > 1 and self.build is not None:

@@ -93,7 +93,9 @@ def create_study(
         planned = plans.plan(session, service.blobs, spec)
     row = service.database.transact(lambda s, now: studies.insert(s, now, planned))
     with service.database.read() as session:
-        return views.study(session, studies.get(session, str(row.id)))
+        return views.study(
+            session, service.database.now(session), studies.get(session, str(row.id))
+        )
 
 
 @router.post("/{study}/learning-curve", status_code=201)
@@ -126,7 +128,7 @@ def list_studies(service: ServiceDep, limit: Limit = 100, after: After = 0) -> p
 def show_study(study: StudyKey, service: ServiceDep) -> protocol.Study:
     """Its spec, state, counts and best trials so far."""
     with service.database.read() as session:
-        return views.study(session, studies.get(session, study))
+        return views.study(session, service.database.now(session), studies.get(session, study))
 
 
 @router.patch("/{study}")
@@ -140,7 +142,9 @@ def change_study(
         study_id = studies.get(session, study).id
     service.database.transact(lambda s, now: studies.patch(s, now, study_id, change))
     with service.database.read() as session:
-        return views.study(session, studies.get(session, str(study_id)))
+        return views.study(
+            session, service.database.now(session), studies.get(session, str(study_id))
+        )
 
 
 @router.delete("/{study}", status_code=204)

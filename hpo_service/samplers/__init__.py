@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from hpo_service.samplers.base import SamplerEntry, SpaceExhausted
-from hpo_service.samplers.from_optuna import RANDOM, TPE
+from hpo_service.samplers.base import Ask, Sampler, SamplerEntry, Suggestion
+from hpo_service.samplers.from_optuna import CMA_ES, NSGA2, TPE
 from hpo_service.samplers.gp import GP
 from hpo_service.samplers.grid import GRID
+from hpo_service.samplers.independent import RANDOM
+from hpo_service.samplers.quasi_random import SOBOL
 
-__all__ = ["SAMPLERS", "SamplerEntry", "SpaceExhausted"]
+__all__ = ["SAMPLERS", "Ask", "Sampler", "SamplerEntry", "Suggestion"]
 
 SAMPLERS: dict[str, SamplerEntry] = {
     "random": RANDOM,
+    "sobol": SOBOL,
     "grid": GRID,
     "tpe": TPE,
     "gp": GP,
+    "cma_es": CMA_ES,
+    "nsga2": NSGA2,
 }

@@ -6,7 +6,8 @@ of which only equality counts; all others have a distance.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,11 +53,16 @@ class Hyperparameters:
 
 
 def fit(
-    points: Points, values: Vector, unordered: Mask, start: Hyperparameters | None
+    points: Points,
+    values: Vector,
+    noise: Vector,
+    unordered: Mask,
+    start: Hyperparameters | None,
 ) -> Hyperparameters:
     """The most probable hyperparameters for standardised `values` (n,), by L-BFGS-B.
 
-    `start` are those of an almost equal fit, which need few steps.
+    `noise` (n,): the variance of each value beyond the noise of all. `start` are the
+    hyperparameters of an almost equal fit, which need few steps.
     """
     first, second = np.triu_indices(len(points), 1)
     apart = _differences(points[first].T, points[second].T, unordered)
@@ -64,7 +70,7 @@ def fit(
     found = minimize(
         _loss,
         (start or Hyperparameters.default(points.shape[1])).log,
-        args=(apart, values, (first, second)),
+        args=(apart, values, noise, (first, second)),
         jac=True,
         method="L-BFGS-B",
         bounds=[(np.log(low), np.log(high)) for low, high in limits],
@@ -73,31 +79,66 @@ def fit(
     return Hyperparameters(found.x)
 
 
+@dataclass(frozen=True)
 class Posterior:
-    """What is believed of the objective after `values` (n,) were seen at `points`."""
+    """What is believed of the objective after values were seen at `points` (n, parameters).
 
-    def __init__(
-        self, points: Points, values: Vector, unordered: Mask, given: Hyperparameters
-    ) -> None:
-        self.points, self.unordered, self.given = points, unordered, given
-        covariance = given.variance * _matern(_distances(points, points, given.weights, unordered))
-        covariance.flat[:: len(points) + 1] = given.variance + given.noise
-        self._factor = _cholesky(covariance)
-        self._solved = cho_solve((self._factor, True), values, check_finite=False)
+    `factor` is the Cholesky factor of their covariance, `white` (n,) what it maps to the values.
+    """
+
+    points: Points
+    unordered: Mask
+    given: Hyperparameters
+    factor: NDArray[np.float64]
+    white: Vector
+
+    @classmethod
+    def of(
+        cls, points: Points, values: Vector, noise: Vector, unordered: Mask, given: Hyperparameters
+    ) -> Posterior:
+        """After these values (n,), each with a variance `noise` (n,) beyond that of all."""
+        nothing = np.empty((0, points.shape[1])), unordered, given, np.empty((0, 0)), np.empty(0)
+        return cls(*nothing).extended(points, values, noise)
+
+    def extended(self, points: Points, values: Vector, noise: Vector | float = 0.0) -> Posterior:
+        """After more values (m,): the factor grows by m rows, nothing is factored again."""
+        n, m = len(self.points), len(points)
+        if not m:
+            return self
+        half = self._half(points)
+        covariance = self.given.variance * _matern(
+            _distances(points, points, self.given.weights, self.unordered)
+        )
+        covariance.flat[:: m + 1] = self.given.variance + self.given.noise + noise
+        corner = _cholesky(covariance - half.T @ half)
+        factor = np.zeros((n + m, n + m), order="F")
+        factor[:n, :n], factor[n:, :n], factor[n:, n:] = self.factor, half.T, corner
+        white = _solved(corner, values - half.T @ self.white)
+        return replace(
+            self,
+            points=np.vstack([self.points, points]),
+            factor=factor,
+            white=np.r_[self.white, white],
+        )
 
     def mean(self, points: Points) -> Vector:
         """The expected value at each of the points."""
-        return np.asarray(self._covariance(points) @ self._solved)
+        return np.asarray(self._covariance(points) @ self._weights)
 
     def mean_and_deviation(self, points: Points) -> tuple[Vector, Vector]:
         """The expected value and its standard deviation, without noise, at each of the points."""
-        covariance = self._covariance(points)
-        mean = covariance @ self._solved
-        half = solve_triangular(
-            self._factor, covariance.T, lower=True, check_finite=False, overwrite_b=True
-        )
+        half = self._half(points)
         left = self.given.variance - np.einsum("ij,ij->j", half, half)
-        return mean, np.sqrt(np.maximum(left, 1e-12))
+        return half.T @ self.white, np.sqrt(np.maximum(left, 1e-12))
+
+    @cached_property
+    def _weights(self) -> Vector:
+        """Of the values seen, in what is expected elsewhere."""
+        return _solved(self.factor, self.white, transposed=True)
+
+    def _half(self, points: Points) -> NDArray[np.float64]:
+        """The factor's inverse times the covariance (n, points)."""
+        return _solved(self.factor, self._covariance(points).T)
 
     def _covariance(self, points: Points) -> NDArray[np.float64]:
         apart = _distances(points, self.points, self.given.weights, self.unordered)
@@ -125,7 +166,11 @@ def log_expected_improvement(mean: Vector, deviation: Vector, best: float) -> Ve
 
 
 def _loss(
-    log: Vector, apart: NDArray[np.float64], values: Vector, pairs: tuple[NDArray[np.intp], ...]
+    log: Vector,
+    apart: NDArray[np.float64],
+    values: Vector,
+    noise: Vector,
+    pairs: tuple[NDArray[np.intp], ...],
 ) -> tuple[float, Vector]:
     """The negative log posterior density of the hyperparameters, and its gradient.
 
@@ -137,7 +182,7 @@ def _loss(
     kernel = given.variance * (1 + root + squared) * decay
     covariance = np.empty((len(values), len(values)))
     covariance[pairs] = covariance[pairs[::-1]] = kernel
-    covariance.flat[:: len(values) + 1] = given.variance + given.noise
+    covariance.flat[:: len(values) + 1] = given.variance + given.noise + noise
     factor = _cholesky(covariance)
     solved = cho_solve((factor, True), values, check_finite=False)
     inverse = lapack.dpotri(factor, lower=1)[0]  # of which the lower half is filled
@@ -205,3 +250,14 @@ def _cholesky(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
     if problem:
         raise np.linalg.LinAlgError("the covariance is not positive definite")
     return np.asarray(factor)
+
+
+def _solved(
+    factor: NDArray[np.float64], right: NDArray[np.float64], *, transposed: bool = False
+) -> NDArray[np.float64]:
+    """The solution of a lower triangular system."""
+    return np.asarray(
+        solve_triangular(
+            factor, right, lower=True, trans="T" if transposed else "N", check_finite=False
+        )
+    )

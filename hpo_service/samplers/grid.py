@@ -1,20 +1,22 @@
-"""Every combination once, in a fixed order: the next point is the first not in the study.
+"""Every combination once: the next point is the first not in the study.
 
-Points are enumerated lazily and never stored. What is not active is no part of a point, so points
-that would differ only there are one.
+Points are numbered, and made from their numbers when their turn comes. What is not active is no
+part of a point, so points that would differ only there are one.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from itertools import islice
+from typing import Annotated, Any
 
-from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler
+import numpy as np
 from pydantic import Field
 
 from hpo_service import errors, space
+from hpo_service.cube import Cube
 from hpo_service.plugins import Options
 from hpo_service.protocol import (
     MAX_GRID_POINTS,
@@ -24,12 +26,9 @@ from hpo_service.protocol import (
     IntRange,
     ParamValue,
 )
-from hpo_service.samplers.base import SamplerEntry, SpaceExhausted
+from hpo_service.samplers.base import Ask, SamplerEntry, Suggestion
+from hpo_service.seen import CODES, Seen
 from hpo_service.space import Space
-
-if TYPE_CHECKING:
-    from optuna.study import Study
-    from optuna.trial import FrozenTrial
 
 Point = dict[str, ParamValue]
 Key = tuple[tuple[str, int], ...]
@@ -38,6 +37,8 @@ Key = tuple[tuple[str, int], ...]
 RESOLUTION = 10**9
 # Of one parameter.
 MAX_POINTS = 10_000
+# Rounds of the permutation that shuffles.
+ROUNDS = 4
 
 
 class GridOptions(Options):
@@ -47,45 +48,75 @@ class GridOptions(Options):
         default_factory=dict,
         description="How many values of a range: evenly spaced, both ends, in log for log.",
     )
+    shuffle: Annotated[
+        bool, Field(description="In an order drawn from the study's seed, so that any part of the "
+        "grid is spread over all of it.")
+    ] = False  # fmt: skip
 
 
-class GridSampler(BaseSampler):
-    """Proposes the first point of the grid that no trial of the study has, in whatever state."""
+class GridSampler:
+    """Proposes the first points of the grid that no trial of the study has, in whatever state."""
 
-    def __init__(self, searched: Space, options: GridOptions) -> None:
-        self.space = searched
-        self.options = options
+    def __init__(self, cube: Cube, options: GridOptions) -> None:
+        self.cube, self.options = cube, options
+        self._taken: set[Key] = set()
+        self._known = 0
+        self._ahead: list[Point] = []
+        self._rest: Iterator[Point] | None = None
 
-    def infer_relative_search_space(
-        self, study: Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        return space.distributions(self.space)
+    def propose(self, seen: Seen, ask: Ask) -> list[Suggestion]:
+        """The next points that agree with the fixed parameters, if there are any."""
+        waiting = self._note(seen)
+        if ask.fixed:
+            return self._agreeing(waiting, ask)
+        if self._rest is None:
+            self._rest = self._points(ask)
+        self._ahead = [point for point in self._ahead if self._key(point) not in self._taken]
+        # What was proposed may not have been stored: points leave the list when they are.
+        found = [point for point in self._ahead if self._key(point) not in waiting][: ask.count]
+        while len(found) < ask.count and (point := next(self._rest, None)) is not None:
+            if (key := self._key(point)) not in self._taken:
+                self._ahead.append(point)
+                found += [] if key in waiting else [point]
+        return [Suggestion(point) for point in found]
 
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> Point:
-        """The next point that agrees with the trial's fixed parameters, if it has any."""
-        fixed = trial.system_attrs.get("fixed_params", {})
-        stored = {key_of(self.space, _params(t)) for t in study.get_trials(deepcopy=False)}
-        for point in points(self.space, self.options, fixed):
-            if key_of(self.space, point) not in stored:
-                return point
-        if fixed:  # a manual trial is evaluated in any case
-            return next(points(self.space, self.options, fixed))
-        raise SpaceExhausted
+    def _agreeing(self, waiting: set[Key], ask: Ask) -> list[Suggestion]:
+        stored = self._taken | waiting
+        fresh = (point for point in self._points(ask) if self._key(point) not in stored)
+        found = list(islice(fresh, ask.count))
+        if not found:  # a manual trial is evaluated in any case
+            found = list(islice(self._points(ask), 1))
+        return [Suggestion(point) for point in found]
 
-    def sample_independent(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        raise NotImplementedError("points of a grid are sampled as a whole")
+    def _points(self, ask: Ask) -> Iterator[Point]:
+        """The points of the grid in the order they are tried, without those that break a rule."""
+        numbered = Grid(self.cube.space, self.options, ask.fixed)
+        for number in range(len(numbered)):
+            at = _shuffled(number, len(numbered), ask.seed) if self.options.shuffle else number
+            point = numbered.point(at)
+            if not self.cube.constraints or self.cube.feasible(self.cube.rows([point])).all():
+                yield point
+
+    def _note(self, seen: Seen) -> set[Key]:
+        """Remember the points of trials; of those that wait, and may get more parameters, apart."""
+        fresh = np.arange(self._known, len(seen))
+        waits = np.flatnonzero(seen.states == CODES["waiting"])
+        self._taken |= self._keys(seen, np.setdiff1d(fresh, waits))
+        # From the first that waits on they are read again.
+        self._known = int(waits[0]) if len(waits) else len(seen)
+        return self._keys(seen, waits)
+
+    def _keys(self, seen: Seen, numbers: Any) -> set[Key]:
+        rows = seen.rows[numbers]
+        return {self._key(self.cube.params(row)) for row in rows[self.cube.inside(rows)]}
+
+    def _key(self, point: space.Params) -> Key:
+        return key_of(self.cube.space, point)
 
 
-def check(searched: Space, options: GridOptions) -> None:
+def check(cube: Cube, options: GridOptions) -> None:
     """Raise `InvalidRequest` unless each range has values to count, and points are not too many."""
+    searched = cube.space
     for name in options.points:
         if name not in searched:
             raise errors.invalid(f"sampler.points.{name}", "names no parameter of the search space")
@@ -106,48 +137,93 @@ def check(searched: Space, options: GridOptions) -> None:
 # --- points ---------------------------------------------------------------------------------
 
 
-def points(searched: Space, options: GridOptions, fixed: space.Params) -> Iterator[Point]:
-    """All points, the last parameter changing fastest; `fixed` ones have one value only."""
-    axes = {
-        name: [fixed[name]] if name in fixed else axis(given, options.points.get(name))
-        for name, given in searched.items()
-    }
-    return _walk(searched, space.order(searched), axes, {})
-
-
 def count(searched: Space, options: GridOptions) -> int:
-    """The number of points; counting ends as soon as it is beyond `MAX_GRID_POINTS`.
-
-    Only parameters that others depend on are enumerated, all others multiplied.
-    """
+    """The number of points, or one beyond `MAX_GRID_POINTS` where it is easily seen to be more."""
     sizes = {name: size(d, options.points.get(name)) or 0 for name, d in searched.items()}
     always = math.prod(sizes[name] for name, d in searched.items() if not d.when)
     if max(always, *sizes.values()) > MAX_GRID_POINTS:
         return max(always, *sizes.values())
-    deciding = {parent for d in searched.values() for parent in d.when or {}}
-    axes = {name: axis(searched[name], options.points.get(name)) for name in deciding}
-    order = [name for name in space.order(searched) if name in deciding]
-    free = [name for name in searched if name not in deciding]
-    total = 0
-    for branch in _walk(searched, order, axes, {}):
-        total += math.prod(sizes[n] for n in free if space.active(searched, n, branch))
-        if total > MAX_GRID_POINTS:
-            break
-    return total
+    return len(Grid(searched, options, {}))
 
 
-def _walk(
-    searched: Space, names: Sequence[str], axes: dict[str, Sequence[ParamValue]], chosen: Point
-) -> Iterator[Point]:
-    if not names:
-        yield chosen
-        return
-    name, rest = names[0], names[1:]
-    if not space.active(searched, name, chosen):
-        yield from _walk(searched, rest, axes, chosen)
-        return
-    for value in axes[name]:
-        yield from _walk(searched, rest, axes, chosen | {name: value})
+class Grid:
+    """The points by number, from 0; the last parameter changes fastest.
+
+    How many points follow a choice depends only on the parameters that decide whether others
+    exist; so all others are counted by multiplying, and a point is found by dividing its number.
+    """
+
+    def __init__(self, searched: Space, options: GridOptions, fixed: space.Params) -> None:
+        self.space = searched
+        self.names = space.order(searched)
+        self._axes = {
+            name: [fixed[name]] if name in fixed else axis(given, options.points.get(name))
+            for name, given in searched.items()
+        }
+        # Of each name, those before it that decide about it or about one that follows.
+        parents = [set(searched[name].when or {}) for name in self.names]
+        self._deciding = [
+            [n for n in self.names[:at] if any(n in each for each in parents[at:])]
+            for at in range(len(self.names) + 1)
+        ]
+        self._sizes: dict[tuple[Any, ...], int] = {}
+
+    def __len__(self) -> int:
+        return self._size(0, {})
+
+    def point(self, number: int) -> Point:
+        """The point of this number, at least 0 and less than there are."""
+        chosen: Point = {}
+        for at, name in enumerate(self.names):
+            if not space.active(self.space, name, chosen):
+                continue
+            if name not in self._deciding[at + 1]:
+                each = self._size(at + 1, chosen)
+                place, number = divmod(number, each)
+                chosen[name] = self._axes[name][place]
+                continue
+            for value in self._axes[name]:
+                below = self._size(at + 1, chosen | {name: value})
+                if number < below:
+                    break
+                number -= below
+            chosen[name] = value
+        return chosen
+
+    def _size(self, at: int, chosen: Point) -> int:
+        """How many points begin with these values of the first `at` names."""
+        if at == len(self.names):
+            return 1
+        key = (at, *(chosen.get(name) for name in self._deciding[at]))
+        if key not in self._sizes:
+            self._sizes[key] = self._counted(at, chosen)
+        return self._sizes[key]
+
+    def _counted(self, at: int, chosen: Point) -> int:
+        name = self.names[at]
+        if not space.active(self.space, name, chosen):
+            return self._size(at + 1, chosen)
+        if name not in self._deciding[at + 1]:
+            return len(self._axes[name]) * self._size(at + 1, chosen)
+        return sum(self._size(at + 1, chosen | {name: value}) for value in self._axes[name])
+
+
+def _shuffled(number: int, n: int, seed: int) -> int:
+    """Where a permutation of 0 to n - 1 takes a number.
+
+    A Feistel network over the next power of four, walked until it is below n (Black and Rogaway,
+    2002).
+    """
+    half = max(1, (max(n - 1, 1).bit_length() + 1) // 2)
+    mask = (1 << half) - 1
+    while True:
+        left, right = number >> half, number & mask
+        for turn in range(ROUNDS):
+            digest = hashlib.blake2b(f"{seed} {turn} {right}".encode(), digest_size=8).digest()
+            left, right = right, left ^ (int.from_bytes(digest, "big") & mask)
+        number = left << half | right
+        if number < n:
+            return number
 
 
 # --- values ---------------------------------------------------------------------------------
@@ -230,13 +306,10 @@ def _place(given: Distribution, value: Any) -> int:
     return round((number - low) / (high - low) * RESOLUTION)
 
 
-def _params(trial: FrozenTrial) -> space.Params:
-    # A manual trial counts from the moment it waits.
-    return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+def _build(cube: Cube, options: GridOptions) -> GridSampler:
+    return GridSampler(cube, options)
 
 
-def _build(searched: Space, options: GridOptions, _seed: int) -> BaseSampler:
-    return GridSampler(searched, options)
-
-
-GRID = SamplerEntry(options=GridOptions, build=_build, check_space=check, listed=True)
+GRID = SamplerEntry(
+    options=GridOptions, build=_build, check_space=check, seeded="study", listed=True
+)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from hpo_service import errors
+from hpo_service.cube import Cube
 from hpo_service.database import Database
 from hpo_service.pruners import PRUNERS
 from tests.searching import Bench, spec_of
@@ -40,15 +41,17 @@ class TestEveryPruner:
         spec = spec_of()
         assert spec.search_space is not None
         if PRUNERS[name].build is None:
-            PRUNERS[name].check(spec.search_space, {}, 2)
+            PRUNERS[name].check(Cube(spec.search_space), {}, 2)
             return
         with pytest.raises(errors.InvalidRequest) as refused:
-            PRUNERS[name].check(spec.search_space, {}, 2)
+            PRUNERS[name].check(Cube(spec.search_space), {}, 2)
         assert refused.value.fields[0].field == "pruner.name"
 
     def test_unknown_options_are_refused_by_name(self, name: str) -> None:
+        spec = spec_of()
+        assert spec.search_space is not None
         with pytest.raises(errors.InvalidRequest) as refused:
-            PRUNERS[name].check({}, {"mercy": 1}, 1)
+            PRUNERS[name].check(Cube(spec.search_space), {"mercy": 1}, 1)
         assert refused.value.fields[0].field == "pruner.mercy"
 
 

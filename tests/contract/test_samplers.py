@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from hpo_service import errors, space
+from hpo_service.cube import Cube
 from hpo_service.database import Database
 from hpo_service.samplers import SAMPLERS
 from hpo_service.samplers.grid import GridOptions, axis, count
@@ -57,9 +58,9 @@ class TestEverySampler:
         assert spec.search_space is not None
         if not entry.multi_objective:
             with pytest.raises(errors.InvalidRequest):
-                entry.check(spec.search_space, spec.sampler.options, 2)
+                entry.check(Cube(spec.search_space), spec.sampler.options, 2)
             return
-        entry.check(spec.search_space, spec.sampler.options, 2)
+        entry.check(Cube(spec.search_space), spec.sampler.options, 2)
         bench.study(sampler=sampler, objective=objective)
         for number in range(TRIALS[name]):
             proposal = bench.propose()
@@ -71,7 +72,7 @@ class TestEverySampler:
         spec = spec_of()
         assert spec.search_space is not None
         with pytest.raises(errors.InvalidRequest) as refused:
-            SAMPLERS[name].check(spec.search_space, {"speed": 9}, 1)
+            SAMPLERS[name].check(Cube(spec.search_space), {"speed": 9}, 1)
         assert refused.value.fields[0].field == "sampler.speed"
 
 
@@ -155,14 +156,14 @@ class TestGrid:
 
     def test_a_float_without_step_or_points_is_refused(self) -> None:
         with pytest.raises(errors.InvalidRequest) as refused:
-            SAMPLERS["grid"].check(space_of(x=range_of(0.0, 1.0)), {}, 1)
+            SAMPLERS["grid"].check(Cube(space_of(x=range_of(0.0, 1.0))), {}, 1)
         assert refused.value.fields[0].field == "search_space.x"
 
     @pytest.mark.parametrize("name", ["y", "c"])
     def test_points_for_what_has_no_range_are_refused(self, name: str) -> None:
         searched = space_of(c={"type": "categorical", "choices": [1, 2]})
         with pytest.raises(errors.InvalidRequest) as refused:
-            SAMPLERS["grid"].check(searched, {"points": {name: 3}}, 1)
+            SAMPLERS["grid"].check(Cube(searched), {"points": {name: 3}}, 1)
         assert refused.value.fields[0].field == f"sampler.points.{name}"
 
     @pytest.mark.parametrize(
@@ -179,8 +180,40 @@ class TestGrid:
     def test_a_grid_too_large_is_refused_at_once(self, given: Any) -> None:
         before = time.process_time()
         with pytest.raises(errors.InvalidRequest):
-            SAMPLERS["grid"].check(space_of(**given), {}, 1)
+            SAMPLERS["grid"].check(Cube(space_of(**given)), {}, 1)
         assert time.process_time() - before < 2
+
+    def test_shuffled_points_come_once_each_and_in_no_order(self, bench: Bench) -> None:
+        searched = {"a": range_of(1, 7), "b": range_of(1, 9, when={"a": [2, 3]})}
+        runs = []
+        for seed in (0, 0, 1):
+            name, sampler = f"run-{len(runs)}", {"name": "grid", "shuffle": True}
+            bench.study(name=name, seed=seed, sampler=sampler, search_space=searched)
+            runs.append([tuple(params.items()) for params in bench.run(5 + 2 * 9)])
+            assert bench.propose() is None
+        assert runs[0] == runs[1] != runs[2]
+        assert set(runs[0]) == set(runs[2])
+        assert len(set(runs[0])) == 23
+        assert runs[0] != sorted(runs[0])
+
+    def test_what_was_proposed_but_never_stored_comes_again(self, bench: Bench) -> None:
+        bench.study(sampler={"name": "grid"}, search_space={"n": range_of(1, 3)})
+        one, again = bench.propose(), bench.propose()
+        assert one is not None
+        assert again is not None
+        assert one.params == again.params == {"n": 1}
+        bench.insert(one)
+        assert [params["n"] for params in bench.run(2)] == [2, 3]
+        assert bench.propose() is None
+
+    def test_points_that_break_a_rule_are_left_out(self, bench: Bench) -> None:
+        bench.study(
+            sampler={"name": "grid"},
+            search_space={"a": range_of(1, 3), "b": range_of(1, 3)},
+            constraints=["a * b <= 3"],
+        )
+        assert [(p["a"], p["b"]) for p in bench.run(5)] == [(1, 1), (1, 2), (1, 3), (2, 1), (3, 1)]
+        assert bench.propose() is None
 
     def test_points_are_counted_as_they_are_enumerated(self) -> None:
         searched = space_of(

@@ -45,14 +45,14 @@ def bench(database: Database) -> Bench:
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_a_study_of_ours_is_read_and_plotted_by_optuna(bench: Bench, storage: Storage) -> None:
-    bench.study(pruner={"name": "asha"}).run(8)
+    bench.study(pruner={"name": "asha"}).run(20)
     running = bench.row(params={"lr": 0.01}, distributions={"lr": LR})
     bench.judge((running, 1, 0.5), (running, 2, None))
     bench.update(bench.row(), kind="baseline", number=None)
 
     study = optuna.load_study(study_name="study", storage=storage)
     *finished, last = study.trials
-    assert [t.number for t in study.trials] == list(range(9))
+    assert [t.number for t in study.trials] == list(range(21))
     assert {t.state for t in finished} == {TrialState.COMPLETE, TrialState.FAIL}
     assert last.intermediate_values[1] == 0.5
     assert math.isnan(last.intermediate_values[2])

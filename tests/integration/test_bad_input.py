@@ -115,7 +115,7 @@ SPECS: list[tuple[dict[str, Any], str]] = [
     (changed("budget", {"trials": 1.5}), "budget.trials"),
     (changed("budget", {"trials": True}), "budget.trials"),
     (changed("budget", {"trials": 2**63}), "budget.trials"),
-    (changed("budget", {}), "budget.trials"),
+    (changed("budget", {}), "budget"),
     (changed("seed", -1), "seed"),
     (changed("seed", 2**63), "seed"),
     (changed("is_admin", True), "is_admin"),

@@ -93,12 +93,12 @@ def test_the_gradient_of_the_likelihood_is_right() -> None:
     rng = np.random.default_rng(0)
     unordered = np.array([False, False, True])
     points = np.c_[rng.random((20, 2)), rng.integers(3, size=20)]
-    values = rng.normal(size=20)
+    values, noise = rng.normal(size=20), rng.random(20)
     pairs = np.triu_indices(20, 1)
     apart = model._differences(points[pairs[0]].T, points[pairs[1]].T, unordered)
     at = np.log([2.0, 0.5, 1.3, 0.8, 0.05])
-    numeric = approx_fprime(at, lambda log: model._loss(log, apart, values, pairs)[0], 1e-7)
-    assert model._loss(at, apart, values, pairs)[1] == pytest.approx(numeric, abs=1e-4)
+    numeric = approx_fprime(at, lambda log: model._loss(log, apart, values, noise, pairs)[0], 1e-7)
+    assert model._loss(at, apart, values, noise, pairs)[1] == pytest.approx(numeric, abs=1e-4)
 
 
 def test_expected_improvement_never_underflows() -> None:

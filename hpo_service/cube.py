@@ -1,22 +1,31 @@
 """A search space as the unit cube: what models see of a trial, and trials of what models choose.
 
-A choice is the number of its place in the list; its position tells it apart and means no more.
+A choice is the number of its place in the list; unless the list is ordered, its position tells it
+apart and means no more.
 What is not active is NaN.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpo_service import space
-from hpo_service.protocol import Choice, FloatRange, IntRange, ParamValue
+from hpo_service.protocol import Choice, Distribution, FloatRange, IntRange, ParamValue
 from hpo_service.space import Space
 
 Rows = NDArray[np.float64]
+
+
+class Constraint(Protocol):
+    """A rule that points of a space have to meet."""
+
+    def met(self, cube: Cube, rows: Rows) -> NDArray[np.bool_]:
+        """Which of the rows (points, parameters) meet it; what is not active is NaN there."""
 
 
 class Cube:
@@ -26,16 +35,17 @@ class Cube:
     (in logarithms for log) and sits in the middle of it.
     """
 
-    def __init__(self, searched: Space) -> None:
-        self.space = searched
+    def __init__(self, searched: Space, constraints: Sequence[Constraint] = ()) -> None:
+        self.space, self.constraints = searched, tuple(constraints)
         self.names = space.order(searched)
         self._column = {name: i for i, name in enumerate(self.names)}
         ends = np.array([_ends(searched[name]) for name in self.names])
         self._low, self._high, self._step = ends.T
         self._log = np.array([getattr(searched[n], "log", False) for n in self.names])
-        self.unordered = np.array([isinstance(searched[n], Choice) for n in self.names])
+        self.unordered = np.array([_unordered(searched[n]) for n in self.names])
         sides = self._scaled(np.stack([self._low - self._step / 2, self._high + self._step / 2]))
         self._from, self._width = sides[0], sides[1] - sides[0]
+        self.distributions = space.distributions(searched)
         self._places = {
             name: {choice: place for place, choice in enumerate(given.choices)}
             for name, given in searched.items()
@@ -50,9 +60,19 @@ class Cube:
 
     def legal(self, rows: Rows) -> NDArray[np.bool_]:
         """Whether each row has all active parameters, inside their ranges, and no others."""
-        given = ~np.isnan(rows)
-        inside = (rows >= self._low) & (rows <= self._high)
-        return np.asarray(((self._active(rows) == given) & (inside | ~given)).all(1))
+        return np.asarray((self._active(rows) == ~np.isnan(rows)).all(1)) & self.inside(rows)
+
+    def inside(self, rows: Rows) -> NDArray[np.bool_]:
+        """Whether what each row has of values is inside the ranges."""
+        within = (rows >= self._low) & (rows <= self._high)
+        return np.asarray((within | np.isnan(rows)).all(1))
+
+    def feasible(self, rows: Rows) -> NDArray[np.bool_]:
+        """Which of the rows meet all constraints."""
+        met = np.ones(len(rows), dtype=bool)
+        for constraint in self.constraints:
+            met &= constraint.met(self, rows)
+        return met
 
     def positions(self, rows: Rows) -> Rows:
         """Where the values are on the sides of the cube; NaN stays."""
@@ -114,6 +134,10 @@ class Cube:
                 met = np.isclose(rows[:, at, None], wanted, rtol=1e-9, atol=1e-12).any(1)
                 active[:, column] &= met & active[:, at]
         return active
+
+
+def _unordered(given: Distribution) -> bool:
+    return isinstance(given, Choice) and not given.ordered
 
 
 def _ends(given: Choice | IntRange | FloatRange) -> tuple[float, float, float]:
