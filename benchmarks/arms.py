@@ -137,7 +137,7 @@ def interval(differences: Floats) -> Difference:
 def scores(case: Case, settings: Sequence[Setting], seed: int) -> list[float]:
     """The value of each setting; of one that diverged the worst there is, 0 or infinite."""
     leases = [_lease(case, setting, seed) for setting in settings]
-    channel = _Channel()
+    channel = Channel()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "rows")
         path.write_bytes(_blob(case.dataset))
@@ -183,7 +183,7 @@ def _lease(case: Case, setting: Setting, seed: int) -> protocol.TrialLease:
 
 
 @dataclass
-class _Channel:
+class Channel:
     """Keeps how each lease ended; there is no server to say anything."""
 
     tells: dict[str, protocol.Tell] = field(default_factory=dict)

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.arms import Channel
 from hpo_service import catalog, protocol, seeds
 from hpo_service.cube import Cube
 from hpo_service.datasets.builtin import DATASETS
@@ -119,10 +120,11 @@ def _lease(name: str, number: int) -> protocol.TrialLease:
     )
 
 
-class _Channel:
-    """Keeps what is reported; there is no server to say anything."""
+class _Channel(Channel):
+    """Keeps what is reported."""
 
     def __init__(self, curves: dict[str, Curves]) -> None:
+        super().__init__()
         self.curves = curves
 
     def report(self, report: protocol.Report) -> None:
@@ -130,21 +132,9 @@ class _Channel:
             values = [np.nan if value is None else value for value in folds]
             self.curves[report.lease_id][metric][report.step - 1] = values
 
-    def decision(self, lease_id: str) -> protocol.Decision | None:
-        return None
-
     def tell(self, lease_id: str, tell: protocol.Tell) -> None:
         if tell.state != "complete" and (tell.error is None or tell.error.reason != "non_finite"):
             raise RuntimeError(f"a setting has failed: {tell.error}")
-
-    def artifact(self, lease_id: str, name: str, data: bytes) -> None:
-        pass
-
-    def checkpoint(self, lease_id: str, step: int, data: bytes) -> None:
-        pass
-
-    def more(self) -> list[protocol.TrialLease]:
-        return []
 
 
 if __name__ == "__main__":

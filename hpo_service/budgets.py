@@ -27,9 +27,11 @@ def check(budget: protocol.Budget, n_metrics: int) -> None:
 
 def spent(session: Session, now: datetime, study: Study) -> protocol.Spent:
     """What numbered trials took so far, lost attempts at them too."""
-    until = study.ended_at or now
     ours = (Trial.study_id == study.id, Trial.kind == "search")
-    start = session.scalar(select(func.min(Trial.started_at)).where(*ours))
+    ends = select(func.min(Trial.started_at), func.max(Trial.ended_at)).where(*ours)
+    start, end = session.execute(ends).one()
+    # What comes after the search is not charged to it.
+    until = now if study.state in ("running", "paused") else end or now
     times = select(
         func.sum(
             extract("epoch", func.coalesce(Attempt.ended_at, until))
@@ -71,9 +73,11 @@ def overdrawn(session: Session, now: datetime, study: Study) -> protocol.EndedBy
 
 
 def is_content(study: Study, trial: Trial) -> bool:
-    """Whether a trial that has completed reached the target."""
+    """Whether it is a trial of the search that has completed and reached the target."""
     budget = of(study)
-    if budget is None or budget.target is None or trial.state != "complete" or not trial.values:
+    if budget is None or budget.target is None:
+        return False
+    if trial.kind != "search" or trial.state != "complete" or not trial.values:
         return False
     value = trial.values[0]
     reached: bool = (

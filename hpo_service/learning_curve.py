@@ -43,6 +43,7 @@ def spec(session: Session, study: Study, asked: protocol.LearningCurveSpec) -> p
             "search_space": {
                 shares.SHARE: protocol.Choice(type="categorical", choices=[*asked.shares])
             },
+            "constraints": [],
             "sampler": protocol.Plugin(name="grid"),
             "pruner": protocol.Plugin(name="none"),
             "budget": protocol.Budget(trials=len(asked.shares)),

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Row, func, or_, select
+from sqlalchemy import ColumnElement, Row, or_, select
 from sqlalchemy.orm import Session
 
-from hpo_service import protocol
+from hpo_service import curves, protocol
 from hpo_service.cube import Cube
-from hpo_service.seen import CODES, Losses, Seen
+from hpo_service.seen import CODES, Losses, Mask, Seen
 from hpo_service.tables import Report, Study, Trial
 
 # A list of numbers longer than this is replaced by a range in SQL.
@@ -35,7 +35,7 @@ class Ledger:
         self.n = 0
         self._columns = self._empty(FIRST_CAPACITY)
         self._attrs: list[dict[str, Any]] = []
-        self._curves: dict[int, tuple[int, Losses]] = {}
+        self._curves: dict[int, tuple[Losses, Mask]] = {}
 
     def seen(self, session: Session, study: Study) -> Seen:
         """The trials as `session` sees them, until the ledger is asked again."""
@@ -81,10 +81,7 @@ class Ledger:
 
     def _unknown(self) -> list[ColumnElement[bool]]:
         """The rows to read: those beyond the last one known, and the unfinished ones."""
-        unfinished = np.flatnonzero(np.isin(self._columns["states"][: self.n], UNFINISHED))
-        again: ColumnElement[bool] = Trial.number.in_(unfinished.tolist())
-        if len(unfinished) > NUMBERS_AT_ONCE:
-            again = Trial.number >= int(unfinished[0])
+        again = _numbered(np.flatnonzero(self._unfinished))
         # Numbers have no gaps and come in order: each insert holds the lock of the study's row.
         beyond = Trial.number >= self.n
         return [Trial.study_id == self.study_id, Trial.kind == "search", or_(beyond, again)]
@@ -107,22 +104,34 @@ class Ledger:
 
     def _at(self, session: Session, step: int) -> Losses:
         """The losses (trials, metrics) of finished trials at a step, NaN where none is stored."""
-        known, losses = self._curves.get(step, (0, np.empty((0, len(self.signs)))))
-        found = np.full((self.n, len(self.signs)), np.nan)
-        found[: len(losses)] = losses
+        found, known = np.full((self.n, len(self.signs)), np.nan), np.zeros(self.n, dtype=bool)
+        if step in self._curves:
+            before, looked_up = self._curves[step]
+            found[: len(before)], known[: len(before)] = before, looked_up
+        fresh = np.flatnonzero(~self._unfinished & ~known)
         query = (
             select(Trial.number, Report.values)
             .join(Report, Report.trial_id == Trial.id)
-            .where(Trial.study_id == self.study_id, Trial.kind == "search")
-            .where(Trial.number >= known, Trial.number < self.n)
+            .where(Trial.study_id == self.study_id, Trial.kind == "search", _numbered(fresh))
             .where(Trial.state.in_(("complete", "pruned")), Report.step == step)
             .order_by(Trial.number, Report.attempt)
         )
         for number, values in session.execute(query):
-            found[number] = self._losses(values)
-        unfinished = np.flatnonzero(np.isin(self._columns["states"][: self.n], UNFINISHED))
-        self._curves[step] = (int(unfinished[0]) if len(unfinished) else self.n, found)
+            if number < self.n:
+                found[number] = self._losses(values)
+        self._curves[step] = found, ~self._unfinished
         return found.copy()
+
+    @property
+    def _unfinished(self) -> Mask:
+        return np.isin(self._columns["states"][: self.n], UNFINISHED)
+
+
+def _numbered(numbers: NDArray[np.intp]) -> ColumnElement[bool]:
+    """Trials of these ascending numbers; where they are many, all from the first one on."""
+    if len(numbers) > NUMBERS_AT_ONCE:
+        return Trial.number >= int(numbers[0])
+    return Trial.number.in_(numbers.tolist())
 
 
 def _params(row: Row[Any]) -> dict[str, protocol.ParamValue]:
@@ -132,11 +141,7 @@ def _params(row: Row[Any]) -> dict[str, protocol.ParamValue]:
 
 
 def _steps(session: Session, found: Sequence[Row[Any]]) -> list[int]:
-    """Where each pruned trial ended: what was told, else the last step that was reported."""
+    """Where each pruned trial ended: what was told, else the last step of its curve."""
     untold = [row.id for row in found if row.state == "pruned" and row.epoch is None]
-    last: dict[int, int] = {}
-    for first in range(0, len(untold), NUMBERS_AT_ONCE):
-        some = untold[first : first + NUMBERS_AT_ONCE]
-        query = select(Report.trial_id, func.max(Report.step)).where(Report.trial_id.in_(some))
-        last |= dict(session.execute(query.group_by(Report.trial_id)).all())
+    last = {id_: curve[-1].step for id_, curve in curves.load(session, untold).items()}
     return [(row.epoch or last.get(row.id, 0)) if row.state == "pruned" else 0 for row in found]

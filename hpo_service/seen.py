@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, get_args
 
 import numpy as np
@@ -18,10 +18,6 @@ CODES = {state: code for code, state in enumerate(STATES)}
 Losses = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Attrs = Mapping[str, Any]
-
-
-def _no_curves(_step: int) -> Losses:
-    raise NotImplementedError("these trials have no curves")
 
 
 @dataclass(frozen=True)
@@ -42,8 +38,8 @@ class Seen:
     losses: Losses
     steps: NDArray[np.int64]
     attrs: Sequence[Attrs]
+    at: Callable[[int], Losses]
     study_attrs: Attrs = field(default_factory=dict)
-    at: Callable[[int], Losses] = _no_curves
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -62,45 +58,6 @@ class Seen:
         """Which trials are in one of these states."""
         return np.isin(self.states, [CODES[state] for state in states])  # type: ignore[index]
 
-    def before(self, number: int, pending: Collection[int]) -> Seen:
-        """As it was when trial `number` was proposed and these trials had not ended."""
-        open_ = np.isin(np.arange(number), list(pending))
-        states = np.where(open_, CODES["running"], self.states[:number]).astype(np.int8)
-        at = self.at
-
-        def curves(step: int) -> Losses:
-            return np.where(open_[:, None], np.nan, at(step)[:number])
-
-        return replace(
-            self,
-            rows=self.rows[:number],
-            legal=self.legal[:number],
-            states=states,
-            losses=np.where(open_[:, None], np.nan, self.losses[:number]),
-            steps=np.where(open_, 0, self.steps[:number]),
-            attrs=self.attrs[:number],
-            at=curves,
-        )
-
-    def with_pending(self, rows: Rows) -> Seen:
-        """As if these points (points, parameters) were running already."""
-        more = len(rows)
-        at = self.at
-
-        def curves(step: int) -> Losses:
-            return np.vstack([at(step), np.full((more, self.metrics), np.nan)])
-
-        return replace(
-            self,
-            rows=np.vstack([self.rows, rows]),
-            legal=np.r_[self.legal, np.ones(more, dtype=bool)],
-            states=np.r_[self.states, np.full(more, CODES["running"], dtype=np.int8)],
-            losses=np.vstack([self.losses, np.full((more, self.metrics), np.nan)]),
-            steps=np.r_[self.steps, np.zeros(more, dtype=np.int64)],
-            attrs=[*self.attrs, *({} for _ in range(more))],
-            at=curves,
-        )
-
 
 def nothing(cube: Cube, metrics: int) -> Seen:
     """A study without trials."""
@@ -113,4 +70,5 @@ def nothing(cube: Cube, metrics: int) -> Seen:
         losses=np.empty((0, metrics)),
         steps=np.empty(0, dtype=np.int64),
         attrs=[],
+        at=lambda _step: np.empty((0, metrics)),
     )

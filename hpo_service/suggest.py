@@ -10,7 +10,7 @@ import logging
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -167,19 +167,14 @@ class Search:
         self._open: _Open | None = None
         self._spares = _Spares()
 
-    def propose(
-        self, session: ReadSession, study: Study, count: int = 1, alike: Collection[str] = ()
-    ) -> list[Proposal]:
-        """The next trials; none where the space is exhausted.
-
-        Where some names are to be `alike`, these parameters are the same in all of them.
-        """
+    def propose(self, session: ReadSession, study: Study, count: int = 1) -> list[Proposal]:
+        """The next trials; none where the space is exhausted."""
         opened = self._opened(study)
         if opened.entry.blind:
             return opened.each(study, count)
         seen = opened.ledger.seen(session, study)
-        if not opened.entry.slow or alike:
-            return self._asked(opened, study, seen, count, alike)
+        if not opened.entry.slow:
+            return self._asked(opened, study, seen, count)
         finished = int((~seen.pending).sum())
         if not (proposals := self._spares.fresh(count, finished, study)):
             found = self._asked(opened, study, seen, count + SPARES)
@@ -214,13 +209,11 @@ class Search:
             self._open, self._spares = _Open(study), _Spares()
         return self._open
 
-    def _asked(
-        self, opened: _Open, study: Study, seen: Seen, count: int, alike: Collection[str] = ()
-    ) -> list[Proposal]:
+    def _asked(self, opened: _Open, study: Study, seen: Seen, count: int) -> list[Proposal]:
         self._count()
         number = study.n_trials
         ask = Ask(number, opened.entry.seed(study.seed, number), count=count)
-        return opened.proposals(study, seen, ask, alike)
+        return opened.proposals(study, seen, ask)
 
 
 class _Open:
@@ -247,12 +240,10 @@ class _Open:
             found += self.proposals(study, none, ask)
         return found
 
-    def proposals(
-        self, study: Study, known: Seen, ask: Ask, alike: Collection[str] = ()
-    ) -> list[Proposal]:
+    def proposals(self, study: Study, known: Seen, ask: Ask) -> list[Proposal]:
         """What the sampler suggests; random where it fails."""
         try:
-            found = self._suggestions(known, ask, alike)
+            found = self.sampler.propose(known, ask)
         except Exception as error:  # numerical failures have many names, and the search goes on
             log.exception("The sampler failed: trial %d of %r is random.", ask.number, study.name)
             note = {"sampler_error": f"{type(error).__name__}: {error}"}
@@ -261,7 +252,6 @@ class _Open:
         if not self.entry.blind:
             pending = np.flatnonzero(known.pending).tolist()
             basis = {"seen": len(known), "pending": pending, "count": ask.count}
-            basis |= {"alike": sorted(alike)} if alike else {}
             found = [
                 replace(each, attrs={**each.attrs, BASIS: basis | {"place": place}})
                 for place, each in enumerate(found)
@@ -282,17 +272,6 @@ class _Open:
             for name, d in self.cube.distributions.items()
             if name in params and space.active(self.cube.space, name, params)
         }
-
-    def _suggestions(self, known: Seen, ask: Ask, alike: Collection[str]) -> list[Suggestion]:
-        if not alike or ask.count == 1:
-            return self.sampler.propose(known, ask)
-        first = self.sampler.propose(known, replace(ask, count=1))
-        if not first:
-            return []
-        shape = {name: v for name, v in first[0].params.items() if name in alike}
-        known = known.with_pending(self.cube.rows([first[0].params]))
-        rest = replace(ask, count=ask.count - 1, fixed=shape, seed=ask.seed + 1)
-        return first + self.sampler.propose(known, rest)
 
 
 class _Spares:

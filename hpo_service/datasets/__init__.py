@@ -136,7 +136,7 @@ def prepare(
             holdout = split.usual_share(table.schema) if corrected else split.SHARE
         kept, held = split.parts(table, holdout)
     search = table.take(kept) if len(held) else table
-    validating.check_folds(search, validation)
+    validation = validating.fitting(search, validation)
     return Prepared(
         schema=table.schema,
         validation=validation,

@@ -72,14 +72,18 @@ def has_strata(schema: protocol.DatasetSchema) -> bool:
     return schema.task == "classification" and not schema.per_step
 
 
-def check_folds(search: Table, validation: protocol.Validation) -> None:
-    """Refuse what the search part has too few rows, classes or groups for: `InvalidRequest`."""
+def fitting(search: Table, validation: protocol.Validation) -> protocol.Validation:
+    """As the search part allows it; raises `InvalidRequest` where that has too few rows, classes or
+    groups. With leave_one_out `folds` are those of fresh folds: at most as many as can be left out.
+    """
+    if validation.method == "leave_one_out":
+        count = _left_out(search)
+        return validation.model_copy(update={"folds": min(validation.folds, count)})
     if validation.method == "hold_out":
         _check_hold_out(search, validation)
-    elif validation.method == "leave_one_out":
-        _check_leave_one_out(search)
     else:
         _check_pieces(search, validation)
+    return validation
 
 
 def _check_pieces(search: Table, validation: protocol.Validation) -> None:
@@ -122,7 +126,8 @@ def _check_hold_out(search: Table, validation: protocol.Validation) -> None:
         )
 
 
-def _check_leave_one_out(search: Table) -> None:
+def _left_out(search: Table) -> int:
+    """How many rows or groups there are to leave out."""
     things, count = "rows", search.schema.rows
     if search.group is not None:
         things, count = "groups", len(_sizes(search.group))
@@ -132,6 +137,7 @@ def _check_leave_one_out(search: Table) -> None:
             f"leave_one_out trains once for each of the {count:,} {things} of the search part, "
             f"of 2 to {MOST_LEFT_OUT}: take k_fold",
         )
+    return count
 
 
 def _check_classes(search: Table, folds: int) -> None:

@@ -105,7 +105,7 @@ def learning_curve(subject: Subject) -> Any:
     rows = "Rows trained on" if counted else "Share of the training rows"
     axes.set(xlabel=rows, ylabel=short(subject.metric))
     axes.grid(True, color=LINE)
-    title = "Mean, and standard deviation\nover the folds"
+    title = "Mean, and standard deviation over the folds"
     figure.legend(loc="outside lower center", frameon=False, ncols=2, title=title)
     return figure
 

@@ -9,10 +9,10 @@ import numpy as np
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, CmaEsSampler, NSGAIISampler, TPESampler
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 from pydantic import Field
 
-from hpo_service import errors, space
+from hpo_service import errors, history, space
 from hpo_service.cube import Cube
 from hpo_service.plugins import Options
 from hpo_service.protocol import ParamValue
@@ -21,14 +21,6 @@ from hpo_service.seen import STATES, Attrs, Seen
 from hpo_service.space import Params
 from hpo_service.view import View
 
-OPTUNA_STATES = {
-    "waiting": TrialState.WAITING,
-    "running": TrialState.RUNNING,
-    "complete": TrialState.COMPLETE,
-    "pruned": TrialState.PRUNED,
-    "fail": TrialState.FAIL,
-    "cancelled": TrialState.FAIL,
-}
 # How often a sampler that knows no constraints is asked for a point that meets them.
 TIMES = 100
 
@@ -117,7 +109,7 @@ class FromOptuna:
         return FrozenTrial(
             number=number,
             trial_id=number,
-            state=OPTUNA_STATES[state],
+            state=history.STATES[state],
             value=None,
             values=losses,
             datetime_start=None,
@@ -182,6 +174,7 @@ class CmaEsOptions(Options):
     ] = None
 
 
+# Its state lies pickled in the attributes of trials, which no caller of the API can set.
 def _cma_es(cube: Cube, options: CmaEsOptions) -> FromOptuna:
     def make(seed: int) -> BaseSampler:
         return CmaEsSampler(

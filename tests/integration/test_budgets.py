@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from hpo_service import budgets
+from hpo_service.tables import Study, Trial
 from tests.integration.conftest import TTL, Api
 
 
@@ -41,6 +43,14 @@ def test_a_target_is_reached_in_the_direction_of_the_metric(api: Api) -> None:
     assert ended(api) == ("finished", "target")
 
 
+def test_a_baseline_that_is_good_enough_ends_no_search() -> None:
+    study = Study(spec={"budget": {"trials": 9, "target": 0.1}}, directions=["minimize"])
+    good = {"state": "complete", "values": [0.05]}
+    assert budgets.is_content(study, Trial(kind="search", **good))
+    assert not budgets.is_content(study, Trial(kind="baseline", **good))
+    assert not budgets.is_content(study, Trial(kind="confirm", **good))
+
+
 def test_time_ends_a_study_also_where_nobody_reports(api: Api) -> None:
     api.external(budget={"seconds": 100})
     assert api.get("/studies/sphere")["budget_trials"] is None
@@ -53,7 +63,9 @@ def test_time_ends_a_study_also_where_nobody_reports(api: Api) -> None:
     api.clock.advance(100)
     assert api.ask() == []
     assert ended(api) == ("finished", "time")
-    assert api.get("/studies/sphere")["n_trials"] == 1
+    study = api.get("/studies/sphere")
+    assert study["n_trials"] == 1
+    assert study["spent"]["seconds"] == TTL / 2  # of the search, whatever came after
 
 
 def test_device_seconds_count_all_attempts_side_by_side(api: Api) -> None:

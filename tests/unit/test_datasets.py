@@ -342,3 +342,12 @@ def test_importing_loads_no_numerical_library() -> None:
         f"sys.exit(' '.join(set({heavy}) & set(sys.modules)) or None)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_is_left_out_one_by_one_has_no_more_fresh_folds_than_groups(
+    database: Database, blobs: Blobs
+) -> None:
+    for name, groups, folds in (("few", 3, 3), ("many", 9, 5)):
+        add(database, blobs, name, grouped(regressed(90), groups))
+        found = prepare(database, blobs, name, 0.0, LEAVE_ONE_OUT).validation
+        assert (found.method, found.folds) == ("leave_one_out", folds)

@@ -59,7 +59,7 @@ def test_a_set_can_be_studied_as_it_comes(name: str) -> None:
     split.check_held_out(table, 0.2, held)
     official = np.arange(table.schema.rows) if table.test is None else np.flatnonzero(table.test)
     assert len(held) == (len(official) if table.schema.tested else round(0.2 * len(official)))
-    validating.check_folds(table.take(np.setdiff1d(np.arange(table.schema.rows), held)), validation)
+    validating.fitting(table.take(np.setdiff1d(np.arange(table.schema.rows), held)), validation)
 
 
 def test_rows_are_scikit_learns() -> None:

@@ -23,6 +23,7 @@ SPEC: dict[str, Any] = {
         "holdout": 0.2,
     },
     "search_space": {"learning_rate@low": {"type": "float", "low": 0.001, "high": 0.1}},
+    "constraints": ["learning_rate < 0.09"],
     "pruner": {"name": "asha"},
     "budget": {"trials": 9},
     "seed": 7,
@@ -90,6 +91,8 @@ def test_the_winner_is_trained_on_more_and_more_rows_of_the_same_folds(database:
         "train_share": protocol.Choice(type="categorical", choices=[0.1, 0.2, 0.4, 0.7, 1.0])
     }
     assert spec.budget.trials == 5
+    # They are about parameters that are fixed here, as the winner met them.
+    assert spec.constraints == []
     assert objective.params == {"epochs": 4, "learning_rate": 0.05}
     assert objective.baselines is False
     own = protocol.StudySpec.model_validate(SPEC).objective

@@ -108,6 +108,39 @@ class TestProposing:
             bench.propose()
 
 
+class TestSpares:
+    """A sampler that takes long prepares trials for callers who come while it is at work."""
+
+    def spare(self, bench: Bench) -> suggest.Proposal | None:
+        with bench.database.read() as session:
+            return bench.searches.spare(session.get_one(Study, bench.study_id))
+
+    def test_who_finds_the_sampler_at_work_gets_one_that_was_prepared(self, bench: Bench) -> None:
+        bench.study(sampler={"name": "gp"}, search_space=X | {"y": X["x"]}).run(12)
+        first = bench.propose()
+        assert first is not None
+        bench.insert(first)
+        with bench.searches.turn(bench.study_id):
+            found = [self.spare(bench) for _ in range(suggest.SPARES + 1)]
+        assert found.pop() is None
+        assert all(each is not None and each.number == 13 for each in found)
+        params = [first.params, *(each.params for each in found if each is not None)]
+        assert len({tuple(each.items()) for each in params}) == suggest.SPARES + 1
+
+    def test_the_sampler_is_asked_again_when_a_result_has_arrived(self, bench: Bench) -> None:
+        bench.study(sampler={"name": "gp"}, search_space=X).run(12)
+        asked = bench.searches.samples
+        running = [bench.insert(proposal) for _ in range(3) if (proposal := bench.propose())]
+        assert bench.searches.samples == asked + 1
+        bench.update(running[0], state="complete", values=[0.0])
+        bench.propose()
+        assert bench.searches.samples == asked + 2
+
+    def test_a_quick_sampler_prepares_none(self, bench: Bench) -> None:
+        bench.study().run(2)
+        assert self.spare(bench) is None
+
+
 class TestCompleting:
     def test_fixed_parameters_are_kept_and_the_others_sampled(self, bench: Bench) -> None:
         fixed = {"optimizer": "sgd", "lr": 0.01}
