@@ -17,7 +17,18 @@ from sklearn.model_selection import (
 )
 from sklearn.naive_bayes import GaussianNB
 
-from benchmarks import arms, claims, families, honesty, lines, rows, searches, trivial, verdicts
+from benchmarks import (
+    adaptive,
+    arms,
+    claims,
+    families,
+    honesty,
+    lines,
+    rows,
+    searches,
+    trivial,
+    verdicts,
+)
 from hpo_service import catalog, confirm, protocol
 
 FOLDS = protocol.Validation(folds=5)
@@ -240,3 +251,16 @@ def test_a_claim_holds_where_the_loss_is_less_on_every_split(
     line = json.loads(capsys.readouterr().out)
     assert (line["better_by"], line["answer"]) == (pytest.approx(worse), answer)
     assert line["met"] == (answer == "holds")
+
+
+def test_a_greedy_search_fits_its_folds_better_than_a_random_one() -> None:
+    kind = honesty.KINDS[0]
+    greedy, again = ([adaptive.run(kind, seed) for seed in range(6)] for _ in range(2))
+    assert greedy == again
+    values = [
+        (each.best_cv - each.best, one.plain)
+        for seed, one in enumerate(greedy)
+        for each in [honesty.run(kind, seed)]
+    ]
+    random, followed = np.mean(values, axis=0)
+    assert followed > random > 0
