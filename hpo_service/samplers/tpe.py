@@ -1,11 +1,13 @@
 """Tree-structured Parzen estimator: proposes where good trials are denser than others.
 
 Bergstra et al., "Algorithms for hyper-parameter optimization" (2011), with densities over all
-parameters together: Falkner et al., "BOHB" (2018).
+parameters together as in Falkner et al., "BOHB" (2018).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cached_property
 from typing import Annotated
 
 import numpy as np
@@ -13,15 +15,22 @@ from pydantic import Field
 
 from hpo_service.cube import Cube, Rows
 from hpo_service.plugins import Options
-from hpo_service.samplers import tpe_data
+from hpo_service.samplers import grid, tpe_data
 from hpo_service.samplers.base import Ask, SamplerEntry, Suggestion
+from hpo_service.samplers.grid import Grid, GridOptions
 from hpo_service.samplers.independent import anywhere
-from hpo_service.samplers.tpe_density import Density, Features, Matrix, Points, Vector
+from hpo_service.samplers.tpe_density import Axes, Density, Vector
 from hpo_service.seen import Seen
+from hpo_service.space import Params
 
+# How much more than a bad trial one counts that came to nothing.
+FAILED = 2.0
 # The part of each side within which a point is a near copy of a running trial.
 NEAR = 0.02
-FAILED = 2.0
+# Candidates that are judged at once: a matrix of so many by all trials is in memory.
+AT_ONCE = 1024
+# Where all that is promising has been tried: points all over the space; all of a space so small.
+ANYWHERE, SMALL = 64, 4096
 
 
 class TpeOptions(Options):
@@ -36,55 +45,101 @@ class TpeOptions(Options):
 
 
 class TpeSampler:
+    """Draws points from the density of good trials; takes one where that of all others is low."""
+
     def __init__(self, cube: Cube, options: TpeOptions) -> None:
         self.cube, self.options = cube, options
-        self.features = Features(cube)
+        self.axes, self.taken = Axes(cube), tpe_data.Taken(cube)
 
     def propose(self, seen: Seen, ask: Ask) -> list[Suggestion]:
+        """Points that no trial has, if there are any, and that agree with the fixed parameters.
+
+        Each is chosen as if those before it were bad. None where hardly any is feasible.
+        """
         rng = np.random.default_rng(ask.seed)
-        data = tpe_data.read(seen, self.options.n_startup_trials)
-        good = Density(self.features, data.good, np.ones(len(data.good)))
-        bad_rows = np.vstack([data.others, data.running])
-        weights = np.r_[np.where(data.failed, FAILED, 1.0), np.ones(len(data.running))]
-        bad = Density(self.features, bad_rows, weights)
-        fixed = self.cube.rows([ask.fixed])[0]
-        n = self.options.n_ei_candidates
-        taken = set(keys(seen.rows).tolist())
-        found = []
-        running = self._points(data.running)
+        judge = _Judge(self.axes, tpe_data.read(seen, self.options.n_startup_trials))
+        self.taken.note(seen)
+        found: list[Suggestion] = []
         for _ in range(ask.count):
-            rows = self.cube.values(good.sample(n, rng), fixed)
-            rows = rows[self.cube.feasible(rows)]
-            if not len(rows):
-                rows = anywhere(self.cube, fixed, n, rng)
-            if not len(rows):
+            row = self._chosen(judge, self._candidates(judge, ask.fixed, rng))
+            if row is None:
                 break
-            f = self.features.of(self.cube.positions(rows))
-            score = good.log(f) - bad.log(f)
-            order = np.argsort(-score, kind="stable")
-            row = self._first(rows[order], taken, running)
-            taken.add(keys(row[None])[0])
-            running = np.vstack([running, self._points(row[None])])
+            self.taken.add(row)
+            judge.add(row)
             found.append(Suggestion(self.cube.params(row)))
         return found
 
-    def _points(self, rows):
-        p = self.cube.positions(rows)
-        return np.where(np.isnan(p), -1, p)
+    def _chosen(self, judge: _Judge, candidates: Iterator[Rows]) -> Rows | None:
+        """The first that is new and apart from what runs; else one that is new; else any."""
+        near: list[Rows] = []
+        known: list[Rows] = []
+        for rows in candidates:
+            new = self.taken.new(rows)
+            for row in rows[new]:
+                if judge.apart(row):
+                    return row
+            near, known = [*near, *rows[new][:1]], [*known, *rows[:1]]
+        return next(iter([*near, *known]), None)
 
-    def _first(self, rows, taken, running):
-        new = np.array([k not in taken for k in keys(rows).tolist()])
-        reach = np.where(self.cube.unordered, 0.0, NEAR)
-        for at in np.flatnonzero(new):
-            if not (np.abs(running - self._points(rows[at][None])) <= reach).all(1).any():
-                return rows[at]
-        return rows[np.flatnonzero(new)[0]] if new.any() else rows[0]
+    def _candidates(
+        self, judge: _Judge, given: Params, rng: np.random.Generator
+    ) -> Iterator[Rows]:
+        """Points that meet the constraints, the most promising first; then such as are less so."""
+        fixed = self.cube.rows([given])[0]
+        drawn = judge.good.sample(self.options.n_ei_candidates, rng)
+        yield judge.ranked(self.cube.values(drawn, fixed))
+        yield judge.ranked(anywhere(self.cube, fixed, ANYWHERE, rng))
+        yield judge.ranked(self._every if not given else _every(self.cube, given))
+
+    @cached_property
+    def _every(self) -> Rows:
+        return _every(self.cube, {})
 
 
-def keys(rows: Rows) -> Vector:
-    """A number for each row, the same for equal ones alone as far as anybody will see."""
-    weights = np.random.default_rng(0).random(rows.shape[1])
-    return np.asarray((np.nan_to_num(rows, nan=-1.0) * weights).sum(1))
+class _Judge:
+    """Knows which points are promising: those that are likely among good trials, not among others.
+
+    What runs, and what was proposed just now, counts as bad ("constant liar").
+    """
+
+    def __init__(self, axes: Axes, data: tpe_data.Data) -> None:
+        self.axes, self.cube = axes, axes.cube
+        self.good = Density.of(axes, data.good, np.ones(len(data.good)))
+        self.others = Density.of(axes, data.others, np.where(data.failed, FAILED, 1.0))
+        self.running = data.running
+        self.reach = np.where(self.cube.unordered, 0.0, NEAR)
+
+    def add(self, row: Rows) -> None:
+        """A point that is proposed."""
+        self.running = np.vstack([self.running, row])
+
+    def ranked(self, rows: Rows) -> Rows:
+        """Those that meet the constraints, the most promising first."""
+        rows = rows[self.cube.feasible(rows)]
+        parts = [self._gains(rows[at : at + AT_ONCE]) for at in range(0, len(rows), AT_ONCE)]
+        return rows[np.argsort(-np.concatenate([*parts, []]), kind="stable")]
+
+    def apart(self, row: Rows) -> bool:
+        """Whether no running trial has about the same values."""
+        apart = np.abs(self.cube.positions(self.running) - self.cube.positions(row[None]))
+        same = np.isnan(self.running) & np.isnan(row)
+        return not ((apart <= self.reach) | same).all(1).any()
+
+    def _gains(self, rows: Rows) -> Vector:
+        features = self.axes.features(self.cube.positions(rows))
+        bad = self.others.log(features)
+        if len(self.running):
+            bad = np.logaddexp(bad, self.others.with_running(self.running).log(features))
+        return np.asarray(self.good.log(features) - bad)
+
+
+def _every(cube: Cube, fixed: Params) -> Rows:
+    """All points with these parameters, where the space has no more than `SMALL`."""
+    few = all(cube.edges(at, SMALL) is not None for at in range(len(cube.names)))
+    if not few or grid.count(cube.space, GridOptions()) > SMALL:
+        return np.empty((0, len(cube.names)))
+    points = Grid(cube.space, GridOptions(), fixed)
+    return cube.rows(points.point(number) for number in range(len(points)))
 
 
 def _build(cube: Cube, options: TpeOptions) -> TpeSampler:

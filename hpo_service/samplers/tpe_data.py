@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpo_service import dominance
-from hpo_service.cube import Rows
-from hpo_service.seen import CODES, Mask, Seen
+from hpo_service.cube import Cube, Rows
+from hpo_service.seen import CODES, Losses, Mask, Seen
 
 Indices = NDArray[np.intp]
 
@@ -19,6 +20,10 @@ Indices = NDArray[np.intp]
 SHARE, BEST = 0.1, 25
 # All others: the newest, and some of those before them, evenly spread over the study.
 NEWEST, OLDER = 500, 500
+# Trials of several losses that are compared with each other: the newest.
+COMPARED = 500
+# Positions closer than this are the same: much less than two values can be apart.
+GRAIN = 1.0123e-9
 
 
 @dataclass(frozen=True)
@@ -39,18 +44,19 @@ def read(seen: Seen, n_startup_trials: int) -> Data:
 
     Before so many have ended with a loss none counts as good: too little is known to tell.
     """
-    complete = (seen.states == CODES["complete"]) & seen.legal & ~np.isnan(seen.losses).any(1)
     pruned = (seen.states == CODES["pruned"]) & seen.legal
-    ended = np.flatnonzero(seen.legal & ~seen.pending)
-    n_judged = int(np.count_nonzero(complete)) + int(np.count_nonzero(pruned))
-    good = np.empty(0, dtype=np.intp)
-    if n_judged >= n_startup_trials:
+    complete = (seen.states == CODES["complete"]) & seen.legal
+    complete &= ~reduce(np.logical_or, np.isnan(seen.losses.T))
+    judged, good = complete | pruned, np.empty(0, dtype=np.intp)
+    if (n_judged := np.count_nonzero(judged)) >= n_startup_trials:
         good = _best(seen, complete, pruned, min(ceil(SHARE * n_judged), BEST))
-    others = _spread(ended[~np.isin(ended, good)])
+    rest = seen.legal & ~seen.pending
+    rest[good] = False
+    others = _spread(np.flatnonzero(rest))
     return Data(
         good=seen.rows[good],
         others=seen.rows[others],
-        failed=~(complete | pruned)[others],
+        failed=~judged[others],
         running=seen.rows[np.flatnonzero(seen.legal & seen.pending)[-NEWEST:]],
     )
 
@@ -69,15 +75,15 @@ def _spread(numbers: Indices) -> Indices:
 def _best(seen: Seen, complete: Mask, pruned: Mask, count: int) -> Indices:
     """The best trials, the best first."""
     found = np.empty(0, dtype=np.intp)
-    for group in _groups(seen, complete, pruned):
+    for numbers in _groups(seen, complete, pruned):
         if len(found) >= count:
             break
-        found = np.r_[found, _first(seen, group, count - len(found))]
+        found = np.r_[found, _first(seen, numbers, count - len(found))]
     return found
 
 
 def _groups(seen: Seen, complete: Mask, pruned: Mask) -> Iterator[Indices]:
-    """Trials that can be compared, those that got further before others."""
+    """Trials whose losses can be compared, those that got further before others."""
     yield np.flatnonzero(complete)
     numbers = np.flatnonzero(pruned)
     steps = seen.steps[numbers]
@@ -90,5 +96,64 @@ def _first(seen: Seen, numbers: Indices, count: int) -> Indices:
     losses = seen.losses[numbers]
     if seen.metrics == 1 and len(numbers) > count:
         kept = np.sort(np.argpartition(losses[:, 0], count - 1)[:count])
-        numbers, losses = numbers[kept], losses[kept]
-    return numbers[dominance.order(losses)[:count]]
+    elif seen.metrics > 1 and len(numbers) > COMPARED:
+        kept = np.union1d(_leading(losses), np.arange(len(numbers) - COMPARED, len(numbers)))
+    else:
+        kept = np.arange(len(numbers))
+    return numbers[kept][dominance.order(losses[kept])[:count]]
+
+
+def _leading(losses: Losses) -> Indices:
+    """Some of the first front, spread over it: the best trial in each of some directions.
+
+    By the largest weighted loss (Chebyshev), which finds the concave parts of a front too.
+    """
+    finite = np.flatnonzero(reduce(np.logical_and, np.isfinite(losses.T)))
+    if not len(finite):
+        return finite
+    each = losses[finite].T
+    low = each.min(1)[:, None]
+    scale = np.median(each, axis=1)[:, None] - low
+    each = (each - low) / np.where(scale > 0, scale, 1.0)
+    even = np.random.default_rng(0).dirichlet(np.ones(len(each)), BEST)
+    weights = np.maximum(np.vstack([np.eye(len(each)), even]), 1e-6)
+    found = [reduce(np.maximum, weight[:, None] * each).argmin() for weight in weights]
+    return finite[np.unique(found)]
+
+
+# --- points ---------------------------------------------------------------------------------
+
+
+class Taken:
+    """The points that trials have; those of finished ones are remembered."""
+
+    def __init__(self, cube: Cube) -> None:
+        self.cube = cube
+        self._finished: set[int] = set()
+        self._known: Mask = np.zeros(0, dtype=bool)
+        self._others: set[int] = set()
+
+    def note(self, seen: Seen) -> None:
+        """From now on these are the trials."""
+        ended = ~seen.pending
+        fresh = ended.copy()
+        fresh[: len(self._known)] &= ~self._known
+        self._finished.update(self._keys(seen.rows[fresh & seen.legal]))
+        self._others = set(self._keys(seen.rows[~ended & seen.legal]))
+        self._known = ended
+
+    def new(self, rows: Rows) -> Mask:
+        """Which of these points no trial has."""
+        keys = self._keys(rows)
+        return np.array([k not in self._finished and k not in self._others for k in keys])
+
+    def add(self, row: Rows) -> None:
+        """A point that is proposed."""
+        self._others.update(self._keys(row[None]))
+
+    def _keys(self, rows: Rows) -> list[int]:
+        """A number for each point, the same for equal ones alone as far as anybody will see."""
+        places = np.rint(np.nan_to_num(self.cube.positions(rows), nan=-1.0) / GRAIN)
+        weights = np.random.default_rng(0).integers(2**62, size=rows.shape[1]) * 2 + 1
+        keys: list[int] = (places.astype(np.int64) * weights).sum(1).tolist()
+        return keys
