@@ -27,29 +27,33 @@ FEW = 64
 NARROWEST = 0.01
 # What a component has at least of any value, so that there is a logarithm.
 TINY = 1e-300
+# The logarithm of a part that counts for nothing: beyond it, exponentials become slow.
+NOTHING = -60.0
 
 
 class Axes:
     """The features of points, in which the logarithm of each component is linear.
 
-    Of a continuous side the position squared, the position, and 1; of one of few values which of
+    Of continuous sides the position squared, the position, and 1; of one of few values which of
     them it is, as zeros and a one. What is not active is zero all over. So the densities at many
     points are one matrix product.
     """
 
     def __init__(self, cube: Cube) -> None:
         self.cube = cube
-        self.edges = [cube.edges(column, FEW) for column in range(len(cube.names))]
-        self.choices = np.array(
-            [len(edges) - 1 if edges is not None else 0 for edges in self.edges]
-        ) * cube.unordered
+        edges = [cube.edges(column, FEW) for column in range(len(cube.names))]
+        self.few = [(column, found) for column, found in enumerate(edges) if found is not None]
+        self.continuous = np.array([found is None for found in edges])
+        sizes = [0 if found is None else len(found) - 1 for found in edges]
+        self.choices = np.array(sizes) * cube.unordered
 
     def features(self, points: Points) -> Matrix:
         """Of positions (n, parameters), NaN for what is not active: (n, features)."""
-        sides = zip(points.T, self.edges, strict=True)
-        return np.concatenate(
-            [_powers(x) if edges is None else _one_of(x, edges) for x, edges in sides], axis=1
-        )
+        positions = points[:, self.continuous]
+        active = ~np.isnan(positions)
+        positions = np.where(active, positions, 0.0)
+        few = [_one_of(points[:, column], edges) for column, edges in self.few]
+        return np.concatenate([positions**2, positions, active, *few], axis=1)
 
 
 @dataclass(frozen=True)
@@ -90,8 +94,9 @@ class Density:
     def log(self, features: Matrix) -> Vector:
         """The logarithm of the density, times the sum of weights, at points (n, features)."""
         logs = features @ self._coefficients + np.log(self.weights)
-        most = logs.max(1)
-        return np.asarray(np.log(np.exp(logs - most[:, None]).sum(1)) + most)
+        most = logs.max(1, keepdims=True)
+        parts = np.exp(np.maximum(logs - most, NOTHING))
+        return np.asarray(np.log(parts.sum(1)) + most[:, 0])
 
     def sample(self, count: int, rng: np.random.Generator) -> Points:
         """Positions (count, parameters)."""
@@ -119,24 +124,17 @@ class Density:
     def _coefficients(self) -> Matrix:
         """What each feature adds to the logarithm of each component (features, components)."""
         known, centres, widths = self._filled()
-        found = []
-        for column, edges in enumerate(self.axes.edges):
+        smooth = self.axes.continuous
+        found = _normal(centres[:, smooth], widths[:, smooth])
+        for column, edges in self.axes.few:
             centre, width = centres[:, column, None], widths[:, column, None]
-            if edges is None:
-                found.append(_normal(centre, width))
-            elif self.axes.cube.unordered[column]:
+            if self.axes.cube.unordered[column]:
                 own = known[:, column, None] * (1 - self._elsewhere[column])
                 even = (1 - own) / (len(edges) - 1)
                 found.append(np.log(own * _one_of(centre[:, 0], edges) + even))
             else:
                 found.append(_masses(centre, width, edges))
-        return np.concatenate(found, axis=1).T
-
-
-def _powers(x: Vector) -> Matrix:
-    active = ~np.isnan(x)
-    filled = np.where(active, x, 0.0)
-    return np.stack([filled**2, filled, active], axis=1)
+        return np.ascontiguousarray(np.concatenate(found, axis=1).T)
 
 
 def _one_of(x: Vector, edges: Vector) -> Matrix:
@@ -144,12 +142,12 @@ def _one_of(x: Vector, edges: Vector) -> Matrix:
     return np.asarray(places[:, None] == np.arange(len(edges) - 1), dtype=np.float64)
 
 
-def _normal(centre: Matrix, width: Matrix) -> Matrix:
-    """Of a normal distribution between 0 and 1: what its logarithm is made of."""
-    precision = width**-2
-    mass = ndtr((1 - centre) / width) - ndtr(-centre / width)
-    height = -0.5 * centre**2 * precision - np.log(width * mass)
-    return np.concatenate([-0.5 * precision, centre * precision, height], axis=1)
+def _normal(centres: Points, widths: Points) -> list[Matrix]:
+    """Of normal distributions between 0 and 1: what their logarithms are made of."""
+    precision = widths**-2
+    mass = ndtr((1 - centres) / widths) - ndtr(-centres / widths)
+    height = -0.5 * centres**2 * precision - np.log(widths * mass)
+    return [-0.5 * precision, centres * precision, height]
 
 
 def _masses(centre: Matrix, width: Matrix, edges: Vector) -> Matrix:
