@@ -81,9 +81,7 @@ class TpeSampler:
             near, known = [*near, *rows[new][:1]], [*known, *rows[:1]]
         return next(iter([*near, *known]), None)
 
-    def _candidates(
-        self, judge: _Judge, given: Params, rng: np.random.Generator
-    ) -> Iterator[Rows]:
+    def _candidates(self, judge: _Judge, given: Params, rng: np.random.Generator) -> Iterator[Rows]:
         """Points that meet the constraints, the most promising first; then such as are less so."""
         fixed = self.cube.rows([given])[0]
         drawn = judge.good.sample(self.options.n_ei_candidates, rng)
