@@ -10,8 +10,9 @@ from sqlalchemy.orm import Session
 
 from hpo_service import budgets, confirm, errors, files, final, leases, protocol, seeds, studies
 from hpo_service.database import WriteSession
+from hpo_service.proposing import Proposal
 from hpo_service.service import Service
-from hpo_service.suggest import Proposal, Search
+from hpo_service.suggest import Search
 from hpo_service.tables import Attempt, Study, Trial
 
 BUSY_SECONDS = 1.0  # a sampler is at work for somebody else
@@ -161,7 +162,7 @@ class _Granting:
                 return "nothing"
             else:
                 count = min(len(missing), studies.room(study))
-                proposals = search.propose(session, study, count)
+                proposals = search.propose(session, study, count, alike=self.request.alike)
         if not proposals:
             self._close(reason or "space")
             return "nothing"

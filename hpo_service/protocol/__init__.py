@@ -112,7 +112,17 @@ from hpo_service.protocol.study import (
     Validation,
     ability,
 )
-from hpo_service.protocol.trials import Curve, ManualTrial, Point, Trial, TrialError, Trials
+from hpo_service.protocol.trials import (
+    Curve,
+    ManualTrial,
+    Point,
+    Replay,
+    Replayed,
+    ReplayOutcome,
+    Trial,
+    TrialError,
+    Trials,
+)
 
 __all__ = [
     "CHECKPOINT",
@@ -185,6 +195,9 @@ __all__ = [
     "Plugin",
     "Point",
     "Problem",
+    "Replay",
+    "ReplayOutcome",
+    "Replayed",
     "Report",
     "Reports",
     "Scored",
