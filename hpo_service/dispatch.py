@@ -154,7 +154,8 @@ class _Granting:
             if study is None or study.state != "running":
                 return "nothing"
             reason = budgets.overdrawn(session, self.service.database.now(session), study)
-            if reason is not None:
+            gain = None if reason or waiting else search.nothing_to_gain(session, study)
+            if reason or gain:
                 proposals, waiting = [], None
             elif waiting is not None:
                 proposals = [search.complete(session, study, waiting)]
@@ -164,7 +165,7 @@ class _Granting:
                 count = min(len(missing), studies.room(study))
                 proposals = search.propose(session, study, count, alike=self.request.alike)
         if not proposals:
-            self._close(reason or "space")
+            self._close(reason or ("no_gain" if gain else "space"), gain)
             return "nothing"
         return self._start(missing, proposals, waiting.id if waiting else None)
 
@@ -186,8 +187,10 @@ class _Granting:
         )
         return "done" if done else "collision"
 
-    def _close(self, reason: protocol.EndedBy) -> None:
-        self.service.database.transact(lambda s, now: studies.close(s, now, self.study_id, reason))
+    def _close(self, reason: protocol.EndedBy, gain: protocol.Gain | None) -> None:
+        self.service.database.transact(
+            lambda s, now: studies.close(s, now, self.study_id, reason, gain)
+        )
 
     def _insert(
         self,

@@ -18,7 +18,7 @@ from optuna.pruners import BasePruner
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from hpo_service import curves, history, protocol, space
+from hpo_service import budgets, curves, gain, history, protocol, space
 from hpo_service.database import ReadSession
 from hpo_service.history import History, value_of
 from hpo_service.proposing import Proposal, Proposer
@@ -142,6 +142,8 @@ class Search:
         self._count = count
         self._proposer: Proposer | None = None
         self._spares = _Spares()
+        # What there was to gain when so many trials had ended.
+        self._gain: tuple[int, protocol.Gain | None] | None = None
 
     def propose(
         self, session: ReadSession, study: Study, count: int = 1, *, alike: bool = False
@@ -166,6 +168,18 @@ class Search:
             self._spares.put(made[count:], finished)
         return found
 
+    def nothing_to_gain(self, session: ReadSession, study: Study) -> protocol.Gain | None:
+        """What is left to gain, where the budget asks to end by it and it is within the noise."""
+        budget = budgets.of(study)
+        if budget is None or not budget.no_gain:
+            return None
+        seen = self._current(study).ledger.seen(session, study)
+        finished = int((~seen.pending).sum())
+        if self._gain is None or self._gain[0] != finished:
+            self._gain = finished, gain.of(session, study, seen)
+        found = self._gain[1]
+        return found if found is not None and found.expected <= found.noise else None
+
     def spare(self, study: Study) -> Proposal | None:
         """A trial that was prepared, whatever has arrived since; takes no turn."""
         return self._spares.stale(study)
@@ -183,7 +197,7 @@ class Search:
 
     def _current(self, study: Study) -> Proposer:
         if self._proposer is None or self._proposer.revision != study.revision:
-            self._proposer, self._spares = Proposer(study), _Spares()
+            self._proposer, self._spares, self._gain = Proposer(study), _Spares(), None
         return self._proposer
 
 
