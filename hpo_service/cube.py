@@ -8,7 +8,7 @@ What is not active is NaN.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +19,7 @@ from hpo_service.protocol import Choice, Distribution, FloatRange, IntRange, Par
 from hpo_service.space import Space
 
 Rows = NDArray[np.float64]
+NUMBERS = frozenset((bool, int, float))
 
 
 class Constraint(Protocol):
@@ -52,11 +53,12 @@ class Cube:
             if isinstance(given, Choice)
         }
 
-    def rows(self, params: Iterable[Mapping[str, ParamValue]]) -> Rows:
+    def rows(self, params: Sequence[Mapping[str, ParamValue]]) -> Rows:
         """The values of trials, a row each; `legal` tells which of them are points of the space."""
-        return np.array(
-            [[self._number(name, given) for name in self.names] for given in params]
-        ).reshape(-1, len(self.names))
+        found = np.empty((len(params), len(self.names)))
+        for column, name in enumerate(self.names):
+            found[:, column] = self._numbers(name, [given.get(name, math.nan) for given in params])
+        return found
 
     def legal(self, rows: Rows) -> NDArray[np.bool_]:
         """Whether each row has all active parameters, inside their ranges, and no others."""
@@ -101,13 +103,14 @@ class Cube:
             if not math.isnan(number)
         }
 
-    def _number(self, name: str, params: Mapping[str, ParamValue]) -> float:
-        if name not in params:
-            return math.nan
+    def _numbers(self, name: str, values: Sequence[ParamValue]) -> Rows:
+        """Values of one parameter as rows have them; NaN stays, what is illegal stays so."""
         if name in self._places:
-            return self._places[name].get(params[name], -1)  # illegal where it is not listed
-        value = params[name]
-        return float(value) if isinstance(value, int | float) else math.inf
+            places = self._places[name]
+            values = [value if value != value else places.get(value, -1) for value in values]
+        elif not NUMBERS.issuperset(map(type, values)):
+            values = [value if isinstance(value, int | float) else math.inf for value in values]
+        return np.array(values, dtype=np.float64)
 
     def _param(self, name: str, number: float) -> ParamValue:
         given = self.space[name]
@@ -130,7 +133,7 @@ class Cube:
         for column, name in enumerate(self.names):
             for parent, values in (self.space[name].when or {}).items():
                 at = self._column[parent]
-                wanted = np.array([self._number(parent, {parent: value}) for value in values])
+                wanted = self._numbers(parent, values)
                 met = np.isclose(rows[:, at, None], wanted, rtol=1e-9, atol=1e-12).any(1)
                 active[:, column] &= met & active[:, at]
         return active

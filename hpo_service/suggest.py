@@ -29,7 +29,7 @@ from hpo_service.ledger import Ledger
 from hpo_service.pruners import PRUNERS
 from hpo_service.samplers import SAMPLERS, Ask, Suggestion
 from hpo_service.samplers.independent import RandomSampler
-from hpo_service.seen import Seen, nothing
+from hpo_service.seen import BASIS, Seen, nothing
 from hpo_service.tables import Report, Study, Trial
 from hpo_service.view import View
 
@@ -37,8 +37,6 @@ TURN_SECONDS = 0.2
 MAX_WAITING = 8
 # Trials that a sampler which takes long prepares beside those asked for.
 SPARES = 3
-# Where a trial notes what its proposal depended on, so that it can be made again.
-BASIS = "proposal"
 
 log = logging.getLogger(__name__)
 # `catch_warnings` changes the process's filters and is not made for threads.
