@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,10 +55,11 @@ class Cube:
 
     def rows(self, params: Sequence[Mapping[str, ParamValue]]) -> Rows:
         """The values of trials, a row each; `legal` tells which of them are points of the space."""
-        found = np.empty((len(params), len(self.names)))
-        for column, name in enumerate(self.names):
-            found[:, column] = self._numbers(name, [given.get(name, math.nan) for given in params])
-        return found
+        columns = [
+            self._numbers(name, [given.get(name, math.nan) for given in params])
+            for name in self.names
+        ]
+        return np.array(columns, dtype=np.float64).T.copy()
 
     def legal(self, rows: Rows) -> NDArray[np.bool_]:
         """Whether each row has all active parameters, inside their ranges, and no others."""
@@ -103,14 +104,14 @@ class Cube:
             if not math.isnan(number)
         }
 
-    def _numbers(self, name: str, values: Sequence[ParamValue]) -> Rows:
+    def _numbers(self, name: str, values: Sequence[Any]) -> Sequence[float]:
         """Values of one parameter as rows have them; NaN stays, what is illegal stays so."""
         if name in self._places:
             places = self._places[name]
-            values = [value if value != value else places.get(value, -1) for value in values]
-        elif not NUMBERS.issuperset(map(type, values)):
-            values = [value if isinstance(value, int | float) else math.inf for value in values]
-        return np.array(values, dtype=np.float64)
+            return [value if value != value else places.get(value, -1) for value in values]
+        if NUMBERS.issuperset(map(type, values)):
+            return values
+        return [value if isinstance(value, int | float) else math.inf for value in values]
 
     def _param(self, name: str, number: float) -> ParamValue:
         given = self.space[name]
@@ -133,7 +134,7 @@ class Cube:
         for column, name in enumerate(self.names):
             for parent, values in (self.space[name].when or {}).items():
                 at = self._column[parent]
-                wanted = self._numbers(parent, values)
+                wanted = np.array(self._numbers(parent, values), dtype=np.float64)
                 met = np.isclose(rows[:, at, None], wanted, rtol=1e-9, atol=1e-12).any(1)
                 active[:, column] &= met & active[:, at]
         return active

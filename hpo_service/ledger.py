@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Row, Text, or_, select, type_coerce
+from sqlalchemy import ColumnElement, Row, Text, bindparam, select, type_coerce
 from sqlalchemy.orm import Session
 
 from hpo_service import curves, protocol
@@ -31,7 +31,10 @@ TRIALS = Trial.__table__.c
 QUERY = select(
     TRIALS.number, TRIALS.state, TRIALS.epoch, TRIALS.id,
     *(type_coerce(TRIALS[name], Text).label(name) for name in ("params", "values", "system_attrs")),
-).order_by(TRIALS.number)  # fmt: skip
+).where(TRIALS.study_id == bindparam("study")).order_by(TRIALS.number)  # fmt: skip
+# Made once: making a statement takes longer than running it.
+LISTED = QUERY.where(TRIALS.number.in_(bindparam("numbers", expanding=True)))
+BEYOND = QUERY.where(TRIALS.number >= bindparam("first"))
 
 
 class Ledger:
@@ -51,7 +54,7 @@ class Ledger:
 
     def seen(self, session: Session, study: Study) -> Seen:
         """The trials as `session` sees them, until the ledger is asked again."""
-        self._read(session)
+        self._read(session, study.n_trials)
         columns = {name: column[: self.n] for name, column in self._columns.items()}
         return Seen(
             cube=self.cube,
@@ -72,10 +75,20 @@ class Ledger:
             "steps": np.zeros(capacity, dtype=np.int64),
         }
 
-    def _read(self, session: Session) -> None:
+    def _read(self, session: Session, n_trials: int) -> None:
+        """Read what is not known for good: the unfinished trials, and those that came since.
+
+        Numbers have no gaps and come in order: each insert holds the lock of the study's row.
+        """
+        again = np.r_[np.flatnonzero(self._unfinished), np.arange(self.n, n_trials)]
+        if not len(again):
+            return
         # On the connection itself: what the ORM adds to it costs more than the few rows.
-        found = session.connection().execute(QUERY.where(*self._unknown()))
-        for rows in found.partitions(ROWS_AT_ONCE):
+        given = {"study": self.study_id, "numbers": again.tolist()}
+        query = LISTED
+        if len(again) > NUMBERS_AT_ONCE:
+            query, given = BEYOND, {"study": self.study_id, "first": int(again[0])}
+        for rows in session.connection().execute(query, given).partitions(ROWS_AT_ONCE):
             self._keep(session, rows)
 
     def _keep(self, session: Session, found: Sequence[Row[Any]]) -> None:
@@ -87,18 +100,13 @@ class Ledger:
         self._columns["rows"][at] = rows
         self._columns["legal"][at] = self.cube.legal(rows)
         self._columns["states"][at] = [CODES[row.state] for row in found]
-        self._columns["losses"][at] = self._losses(_decoded([row.values or "null" for row in found]))
+        self._columns["losses"][at] = self._losses(
+            _decoded([row.values or "null" for row in found])
+        )
         self._columns["steps"][at] = _steps(session, found)
         for row, noted in zip(found, attrs, strict=True):
             noted.pop(BASIS, None)
             self._attrs[row.number] = noted or NOTHING
-
-    def _unknown(self) -> list[ColumnElement[bool]]:
-        """The rows to read: those beyond the last one known, and the unfinished ones."""
-        again = _numbered(np.flatnonzero(self._unfinished))
-        # Numbers have no gaps and come in order: each insert holds the lock of the study's row.
-        beyond = Trial.number >= self.n
-        return [Trial.study_id == self.study_id, Trial.kind == "search", or_(beyond, again)]
 
     def _grow(self, n: int) -> None:
         if n > len(self._columns["states"]):
