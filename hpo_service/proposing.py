@@ -19,11 +19,8 @@ from hpo_service.constraints import cube_of
 from hpo_service.ledger import Ledger
 from hpo_service.samplers import SAMPLERS, Ask, Sampler, Suggestion
 from hpo_service.samplers.independent import RandomSampler
-from hpo_service.seen import CODES, Seen, nothing
+from hpo_service.seen import BASIS, CODES, Seen, nothing
 from hpo_service.tables import Study
-
-# Where a trial notes what its proposal depended on, so that it can be made again.
-NOTE = "proposal"
 
 log = logging.getLogger(__name__)
 
@@ -79,9 +76,9 @@ class Basis:
     @classmethod
     def read(cls, attrs: Mapping[str, Any]) -> tuple[Basis, int] | None:
         """What a trial notes, and its place among the trials of that answer; None: nothing."""
-        if NOTE not in attrs:
+        if BASIS not in attrs:
             return None
-        noted = dict(attrs[NOTE])
+        noted = dict(attrs[BASIS])
         place: int = noted.pop("place", 0)
         given: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in noted.items()
@@ -136,7 +133,7 @@ class Proposer:
         if not self.entry.blind or (alike and ask.count > 1):
             basis = Basis.of(known, ask, alike)
             found = [
-                replace(each, attrs={**each.attrs, NOTE: basis.note(place)})
+                replace(each, attrs={**each.attrs, BASIS: basis.note(place)})
                 for place, each in enumerate(found)
             ]
         return [self.proposal(ask.number + at, each) for at, each in enumerate(found)]

@@ -80,6 +80,6 @@ class _Again:
     def _known(self, basis: Basis) -> Seen:
         """The study as it was for that answer."""
         attrs: Sequence[Mapping[str, Any]] = self.seen.attrs
-        fixed = (self.proposer.possible(attrs[n].get("fixed_params", {})) for n in basis.open_)
+        fixed = [self.proposer.possible(attrs[n].get("fixed_params", {})) for n in basis.open_]
         rows = dict(zip(basis.open_, self.proposer.cube.rows(fixed), strict=True))
         return self.seen.as_it_was(basis.seen, basis.pending, basis.waiting, rows)

@@ -13,6 +13,8 @@ from hpo_service import protocol
 from hpo_service.cube import Cube, Rows
 
 STATES: tuple[protocol.TrialState, ...] = get_args(protocol.TrialState)
+# Where a trial notes what its proposal depended on, so that it can be made again.
+BASIS = "proposal"
 CODES = {state: code for code, state in enumerate(STATES)}
 
 Losses = NDArray[np.float64]
@@ -28,7 +30,8 @@ class Seen:
     chosen yet; `legal` (trials,): which of them are points of the space; `losses` (trials,
     metrics): lower is better, NaN where there is none; `steps` (trials,): of a pruned trial the
     step that its losses are of, 0 where it is not known; `attrs`: what samplers noted on each
-    trial. `at(step)`: the losses (trials, metrics) that finished trials had at that step.
+    trial, without what its proposal depended on. `at(step)`: the losses (trials, metrics) that
+    finished trials had at that step.
     """
 
     cube: Cube
