@@ -33,6 +33,7 @@ def many_studies(session: Session, rows: Sequence[Study]) -> list[protocol.Study
             state=row.state,
             ended_by=row.ended_by,
             directions=row.directions,
+            gain=row.system_attrs.get(studies.GAIN),
             n_trials=row.n_trials,
             budget_trials=row.budget_trials,
             counts=counts[row.id],

@@ -28,6 +28,15 @@ def studies_table(studies: Sequence[protocol.Study]) -> Table:
     return table
 
 
+def why_it_ended(study: protocol.Study) -> Iterator[str]:
+    """A sentence where the search has ended before its budget was spent."""
+    if study.ended_by == "no_gain" and study.gain:
+        yield (
+            f"The search ended early: ten more trials could be expected to gain "
+            f"{study.gain.expected:.2g}, and the best value is uncertain by {study.gain.noise:.2g}."
+        )
+
+
 def datasets_table(datasets: Sequence[protocol.Dataset]) -> Table:
     """One row per data set."""
     table = plain_table("data set", "task", "rows", "a row is", "")

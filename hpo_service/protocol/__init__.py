@@ -97,6 +97,7 @@ from hpo_service.protocol.study import (
     Counts,
     CustomObjective,
     ExternalObjective,
+    Gain,
     LearningCurveSpec,
     Objective,
     Outer,
@@ -112,7 +113,17 @@ from hpo_service.protocol.study import (
     Validation,
     ability,
 )
-from hpo_service.protocol.trials import Curve, ManualTrial, Point, Trial, TrialError, Trials
+from hpo_service.protocol.trials import (
+    Curve,
+    ManualTrial,
+    Point,
+    Replay,
+    Replayed,
+    ReplayOutcome,
+    Trial,
+    TrialError,
+    Trials,
+)
 
 __all__ = [
     "CHECKPOINT",
@@ -159,6 +170,7 @@ __all__ = [
     "FixedValue",
     "FloatRange",
     "Fresh",
+    "Gain",
     "Held",
     "Importances",
     "Int63",
@@ -185,6 +197,9 @@ __all__ = [
     "Plugin",
     "Point",
     "Problem",
+    "Replay",
+    "ReplayOutcome",
+    "Replayed",
     "Report",
     "Reports",
     "Scored",
