@@ -114,7 +114,7 @@ class Cube:
         if step == 0 or (count := round((high - low) / step) + 1) > at_most:
             return None
         ends = low + step * (np.arange(count + 1) - 0.5)
-        scaled = np.log(ends) if self._log[column] else ends
+        scaled = np.log(ends) if column in self._log else ends
         return np.asarray((scaled - self._from[column]) / self._width[column])
 
     def params(self, row: Rows) -> dict[str, ParamValue]:
