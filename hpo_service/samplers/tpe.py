@@ -42,7 +42,7 @@ class TpeOptions(Options):
     ] = 10
     n_ei_candidates: Annotated[
         int, Field(ge=1, le=10_000, description="Points drawn, of which the best is taken.")
-    ] = 64
+    ] = 128
 
 
 class TpeSampler:

@@ -18,7 +18,7 @@ Indices = NDArray[np.intp]
 Vector = NDArray[np.float64]
 
 # The best trials, which are kept for ever: this part of all, and no more than so many.
-SHARE, BEST = 0.1, 25
+SHARE, BEST = 0.15, 25
 # All others: the newest, and some of those before them, evenly spread over the study.
 NEWEST, OLDER = 500, 500
 # Trials of several losses that are compared with each other: the newest.
@@ -149,8 +149,8 @@ class Taken:
     def note(self, seen: Seen) -> None:
         """From now on these are the trials."""
         ended = ~seen.pending
-        fresh = ended.copy()
-        fresh[: len(self._known)] &= ~self._known
+        fresh, known = ended.copy(), self._known[: len(seen)]
+        fresh[: len(known)] &= ~known
         self._finished.update(self._keys(seen.rows[fresh & seen.legal]))
         self._others = set(self._keys(seen.rows[~ended & seen.legal]))
         self._known = ended

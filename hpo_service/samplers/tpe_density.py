@@ -26,7 +26,7 @@ FEW, MANY = 64, 10**9
 # No component is narrower than this part of a side, nor than one share of so many trials.
 NARROWEST = 0.01
 # How wide a component is on a side of few values, were it alone.
-EVEN = 0.2
+EVEN = 0.12
 # What a component has at least of any value, so that there is a logarithm.
 TINY = 1e-300
 # The logarithm of a part that counts for nothing: beyond it, exponentials become slow.
