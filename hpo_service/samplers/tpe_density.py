@@ -27,6 +27,8 @@ FEW, MANY = 64, 10**9
 NARROWEST = 0.01
 # How wide a component is on a side of few values, were it alone.
 EVEN = 0.12
+# Points that are judged at once: a matrix of so many by all trials stays in the cache.
+AT_ONCE = 64
 # What a component has at least of any value, so that there is a logarithm.
 TINY = 1e-300
 # The logarithm of a part that counts for nothing: beyond it, exponentials become slow.
@@ -112,10 +114,12 @@ class Density:
 
     def log(self, features: Matrix) -> Vector:
         """The logarithm of the density, times the sum of weights, at points (n, features)."""
-        logs = features @ self._coefficients + np.log(self.weights)
-        most = logs.max(1, keepdims=True)
-        parts = np.exp(np.maximum(logs - most, NOTHING))
-        return np.asarray(np.log(parts.sum(1)) + most[:, 0])
+        heights = np.log(self.weights)
+        parts = [
+            _log_sum(features[at : at + AT_ONCE] @ self._coefficients + heights)
+            for at in range(0, len(features), AT_ONCE)
+        ]
+        return np.concatenate([*parts, []])
 
     def sample(self, count: int, rng: np.random.Generator) -> Points:
         """Positions (count, parameters)."""
@@ -155,6 +159,14 @@ class Density:
             else:
                 found.append(_masses(centre, width, edges))
         return np.ascontiguousarray(np.concatenate(found, axis=1).T)
+
+
+def _log_sum(logs: Matrix) -> Vector:
+    """The logarithm of the sum of exponentials along each row."""
+    most = logs.max(1, keepdims=True)
+    logs -= most
+    np.maximum(logs, NOTHING, out=logs)
+    return np.asarray(np.log(np.exp(logs, out=logs).sum(1)) + most[:, 0])
 
 
 def _one_of(x: Vector, edges: Vector) -> Matrix:
