@@ -151,48 +151,6 @@ class _Pool:
         return self.rows[start:end][order[np.isfinite(gains[order])]]
 
 
-def _every(self) -> Rows:
-    return _every(self.cube, {})
-
-
-class _Judge:
-    """Knows which points are promising: those that are likely among good trials, not among others.
-
-    What runs, and what was proposed just now, counts as bad ("constant liar").
-    """
-
-    def __init__(self, axes: Axes, data: tpe_data.Data) -> None:
-        self.axes, self.cube = axes, axes.cube
-        self.good = Density.of(axes, data.good, data.weights)
-        least = np.where(data.failed, FAILED, 0.0)
-        self.others = Density.of(axes, data.others, np.ones(len(data.others)), least)
-        self.running = data.running
-        self.reach = np.where(self.cube.unordered, 0.0, NEAR)
-
-    def add(self, row: Rows) -> None:
-        """A point that is proposed."""
-        self.running = np.vstack([self.running, row])
-
-    def ranked(self, rows: Rows) -> Rows:
-        """Those that meet the constraints, the most promising first."""
-        rows = rows[self.cube.feasible(rows)]
-        parts = [self._gains(rows[at : at + AT_ONCE]) for at in range(0, len(rows), AT_ONCE)]
-        return rows[np.argsort(-np.concatenate([*parts, []]), kind="stable")]
-
-    def apart(self, row: Rows) -> bool:
-        """Whether no running trial has about the same values."""
-        apart = np.abs(self.cube.positions(self.running) - self.cube.positions(row[None]))
-        same = np.isnan(self.running) & np.isnan(row)
-        return not ((apart <= self.reach) | same).all(1).any()
-
-    def _gains(self, rows: Rows) -> Vector:
-        features = self.axes.features(self.cube.positions(rows))
-        bad = self.others.log(features)
-        if len(self.running):
-            bad = np.logaddexp(bad, self.others.with_running(self.running).log(features))
-        return np.asarray(self.good.log(features) - bad)
-
-
 def _every(cube: Cube, fixed: Params) -> Rows:
     """All points with these parameters, where the space has no more than `SMALL`."""
     few = all(cube.edges(at, SMALL) is not None for at in range(len(cube.names)))

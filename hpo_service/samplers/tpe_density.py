@@ -197,12 +197,14 @@ def _gaps(points: Points) -> Points:
     Bergstra (2011), without the ends of the side as neighbours; NaN for what is not active.
     """
     n = len(points)
-    order = np.argsort(points, axis=0)  # what is not active comes last
-    gaps = np.nan_to_num(np.diff(np.take_along_axis(points, order, axis=0), axis=0))
-    none = np.zeros((min(n, 1), points.shape[1]))
-    widest = np.maximum(np.vstack([none, gaps]), np.vstack([gaps, none]))
-    found = np.empty_like(points)
-    np.put_along_axis(found, order, widest, axis=0)
+    sides = np.ascontiguousarray(points.T)
+    order = np.argsort(sides, axis=1)  # what is not active comes last
+    gaps = np.diff(np.take_along_axis(sides, order, axis=1), axis=1)
+    gaps = np.where(np.isnan(gaps), 0.0, gaps)
+    none = np.zeros((len(sides), min(n, 1)))
+    widest = np.maximum(np.hstack([none, gaps]), np.hstack([gaps, none]))
+    found = np.empty_like(sides)
+    np.put_along_axis(found, order, widest, axis=1)
     alone = (~np.isnan(points)).sum(0) == 1
-    found = np.where(alone, np.maximum(points, 1 - points), found)
+    found = np.where(alone, np.maximum(points, 1 - points), found.T)
     return np.clip(found, max(NARROWEST, 1 / (n + 2)), 1.0)
