@@ -26,7 +26,7 @@ FEW, MANY = 64, 10**9
 # No component is narrower than this part of a side, nor than one share of so many trials.
 NARROWEST = 0.01
 # How wide a component is on a side of few values, were it alone.
-EVEN = 0.12
+EVEN = 0.15
 # Points that are judged at once: a matrix of so many by all trials stays in the cache.
 AT_ONCE = 64
 # What a component has at least of any value, so that there is a logarithm.
