@@ -103,6 +103,18 @@ class Cube:
         found[~self._active(found)] = np.nan
         return found
 
+    def edges(self, column: int, at_most: int) -> Rows | None:
+        """Where on a side the parts begin that its values own, and 1; None beyond so many."""
+        step = self._step[column]
+        if step == 0 and self._high[column] > self._low[column]:
+            return None
+        count = 1 if step == 0 else round((self._high[column] - self._low[column]) / step) + 1
+        if count > at_most and not self.unordered[column]:
+            return None
+        ends = self._low[column] + step * (np.arange(count + 1) - 0.5)
+        scaled = np.log(ends) if self._log[column] else ends
+        return np.asarray((scaled - self._from[column]) / (self._width[column] or 1.0))
+
     def params(self, row: Rows) -> dict[str, ParamValue]:
         """The active parameters of a row (parameters,), as a trial has them."""
         return {

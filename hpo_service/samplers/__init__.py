@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from hpo_service.samplers.base import Ask, Sampler, SamplerEntry, Suggestion
-from hpo_service.samplers.from_optuna import CMA_ES, NSGA2, TPE
+from hpo_service.samplers.from_optuna import CMA_ES, NSGA2
 from hpo_service.samplers.gp import GP
 from hpo_service.samplers.grid import GRID
 from hpo_service.samplers.independent import RANDOM
 from hpo_service.samplers.quasi_random import SOBOL
+from hpo_service.samplers.tpe import TPE
 
 __all__ = ["SAMPLERS", "Ask", "Sampler", "SamplerEntry", "Suggestion"]
 
