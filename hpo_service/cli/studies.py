@@ -125,7 +125,7 @@ def show(
     with connect(url, token) as client:
         found = client.study(study)
         out.print(results.studies_table([found]))
-        out.print(*results.why_it_ended(found), markup=False)
+        out.print(*results.remarks(found), sep="\n", markup=False)
         best = best_trials(client, found, top)
         if best:
             out.print(*results.leaderboard(found, best))
