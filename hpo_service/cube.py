@@ -112,7 +112,7 @@ class Cube:
         if count > at_most and not self.unordered[column]:
             return None
         ends = self._low[column] + step * (np.arange(count + 1) - 0.5)
-        scaled = np.log(ends) if self._log[column] else ends
+        scaled = np.log(ends) if column in self._log else ends
         return np.asarray((scaled - self._from[column]) / (self._width[column] or 1.0))
 
     def params(self, row: Rows) -> dict[str, ParamValue]:

@@ -137,7 +137,7 @@ def _every(cube: Cube, fixed: Params) -> Rows:
     if not few or grid.count(cube.space, GridOptions()) > SMALL:
         return np.empty((0, len(cube.names)))
     points = Grid(cube.space, GridOptions(), fixed)
-    return cube.rows(points.point(number) for number in range(len(points)))
+    return cube.rows([points.point(number) for number in range(len(points))])
 
 
 def _build(cube: Cube, options: TpeOptions) -> TpeSampler:
