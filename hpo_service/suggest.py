@@ -227,15 +227,15 @@ class _Open:
         self.entry = SAMPLERS[spec.sampler.name]
         self.sampler = self.entry.make(self.cube, spec.sampler.options)
         self.ledger = Ledger(study, self.cube)
+        self._nothing = nothing(self.cube, len(study.directions))
         self._json = {n: distribution_to_json(d) for n, d in self.cube.distributions.items()}
 
     def each(self, study: Study, count: int) -> list[Proposal]:
         """Trials that depend on no other one, each from a seed of its own."""
-        none = nothing(self.cube, len(study.directions))
         found: list[Proposal] = []
         for number in range(study.n_trials, study.n_trials + count):
             ask = Ask(number, self.entry.seed(study.seed, number))
-            found += self.proposals(study, none, ask)
+            found += self.proposals(study, self._nothing, ask)
         return found
 
     def proposals(self, study: Study, known: Seen, ask: Ask) -> list[Proposal]:
