@@ -157,7 +157,8 @@ class _Granting:
                 return "nothing"
             waiting = _manual(session, self.study_id)
             reason = budgets.overdrawn(session, self.service.database.now(session), study)
-            gain = None if reason or waiting else search.nothing_to_gain(session, study)
+            more = reason is None and waiting is None and studies.is_open(study)
+            gain = search.nothing_to_gain(session, study) if more and not manual_only else None
             if reason or gain:
                 proposals, waiting = [], None
             elif waiting is not None:

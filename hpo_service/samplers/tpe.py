@@ -23,8 +23,9 @@ from hpo_service.samplers.tpe_density import Axes, Density, Vector
 from hpo_service.seen import Seen
 from hpo_service.space import Params
 
-# How much more than a bad trial one counts that came to nothing.
-FAILED = 2.0
+# How wide the component of a trial that came to nothing is at least, were it alone: its settings
+# are likely to be on the wrong side of a border, such as that of the memory.
+FAILED = 0.1
 # The part of each side within which a point is a near copy of a running trial.
 NEAR = 0.02
 # Candidates that are judged at once: a matrix of so many by all trials is in memory.
@@ -41,7 +42,7 @@ class TpeOptions(Options):
     ] = 10
     n_ei_candidates: Annotated[
         int, Field(ge=1, le=10_000, description="Points drawn, of which the best is taken.")
-    ] = 24
+    ] = 64
 
 
 class TpeSampler:
@@ -77,9 +78,10 @@ class TpeSampler:
             new = self.taken.new(rows)
             for row in rows[new]:
                 if judge.apart(row):
-                    return row
+                    return np.asarray(row)
             near, known = [*near, *rows[new][:1]], [*known, *rows[:1]]
-        return next(iter([*near, *known]), None)
+        rest = [*near, *known]
+        return rest[0] if rest else None
 
     def _candidates(self, judge: _Judge, given: Params, rng: np.random.Generator) -> Iterator[Rows]:
         """Points that meet the constraints, the most promising first; then such as are less so."""
@@ -102,8 +104,9 @@ class _Judge:
 
     def __init__(self, axes: Axes, data: tpe_data.Data) -> None:
         self.axes, self.cube = axes, axes.cube
-        self.good = Density.of(axes, data.good, np.ones(len(data.good)))
-        self.others = Density.of(axes, data.others, np.where(data.failed, FAILED, 1.0))
+        self.good = Density.of(axes, data.good, data.weights)
+        least = np.where(data.failed, FAILED, 0.0)
+        self.others = Density.of(axes, data.others, np.ones(len(data.others)), least)
         self.running = data.running
         self.reach = np.where(self.cube.unordered, 0.0, NEAR)
 

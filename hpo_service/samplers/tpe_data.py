@@ -15,6 +15,7 @@ from hpo_service.cube import Cube, Rows
 from hpo_service.seen import CODES, Losses, Mask, Seen
 
 Indices = NDArray[np.intp]
+Vector = NDArray[np.float64]
 
 # The best trials, which are kept for ever: this part of all, and no more than so many.
 SHARE, BEST = 0.1, 25
@@ -30,10 +31,11 @@ GRAIN = 1.0123e-9
 class Data:
     """Rows of the cube: good trials, the best first; all others by number; those that run.
 
-    Of the others, `failed` tells which came to nothing.
+    `weights` (good,): how much each counts; `failed` (others,): which came to nothing.
     """
 
     good: Rows
+    weights: Vector
     others: Rows
     failed: Mask
     running: Rows
@@ -55,10 +57,16 @@ def read(seen: Seen, n_startup_trials: int) -> Data:
     others = _spread(np.flatnonzero(rest))
     return Data(
         good=seen.rows[good],
+        weights=_weights(len(good)) if seen.metrics == 1 else np.ones(len(good)),
         others=seen.rows[others],
         failed=~judged[others],
         running=seen.rows[np.flatnonzero(seen.legal & seen.pending)[-NEWEST:]],
     )
+
+
+def _weights(count: int) -> Vector:
+    """From 2 for the best down to almost nothing for the last; of mean 1."""
+    return 2 * (count - np.arange(count)) / (count + 1)
 
 
 def _spread(numbers: Indices) -> Indices:
@@ -66,7 +74,7 @@ def _spread(numbers: Indices) -> Indices:
     if len(numbers) <= NEWEST + OLDER:
         return numbers
     older, newest = numbers[:-NEWEST], numbers[-NEWEST:]
-    return np.r_[older[:: ceil(len(older) / OLDER)], newest]
+    return np.concatenate([older[:: ceil(len(older) / OLDER)], newest])
 
 
 # --- order ----------------------------------------------------------------------------------
@@ -122,7 +130,7 @@ def _leading(losses: Losses) -> Indices:
     drawn = np.random.default_rng(0).dirichlet(np.ones(len(each)), BEST)
     weights = np.maximum(np.vstack([np.eye(len(each)), drawn]), 1e-6)
     found = [reduce(np.maximum, weight[:, None] * each).argmin() for weight in weights]
-    return finite[np.unique(found)]
+    return np.asarray(finite[np.unique(found)])
 
 
 # --- points ---------------------------------------------------------------------------------
@@ -149,8 +157,8 @@ class Taken:
 
     def new(self, rows: Rows) -> Mask:
         """Which of these points no trial has."""
-        keys = self._keys(rows)
-        return np.array([k not in self._finished and k not in self._others for k in keys])
+        taken = [key in self._finished or key in self._others for key in self._keys(rows)]
+        return ~np.array(taken, dtype=bool)
 
     def add(self, row: Rows) -> None:
         """A point that is proposed."""

@@ -22,9 +22,11 @@ Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 
 # A range of more values is taken for a continuous one.
-FEW = 64
+FEW, MANY = 64, 10**9
 # No component is narrower than this part of a side, nor than one share of so many trials.
 NARROWEST = 0.01
+# How wide a component is on a side of few values, were it alone.
+EVEN = 0.2
 # What a component has at least of any value, so that there is a logarithm.
 TINY = 1e-300
 # The logarithm of a part that counts for nothing: beyond it, exponentials become slow.
@@ -41,7 +43,10 @@ class Axes:
 
     def __init__(self, cube: Cube) -> None:
         self.cube = cube
-        edges = [cube.edges(column, FEW) for column in range(len(cube.names))]
+        edges = [
+            cube.edges(column, MANY if unordered else FEW)
+            for column, unordered in enumerate(cube.unordered)
+        ]
         self.few = [(column, found) for column, found in enumerate(edges) if found is not None]
         self.continuous = np.array([found is None for found in edges])
         sizes = [0 if found is None else len(found) - 1 for found in edges]
@@ -71,12 +76,26 @@ class Density:
     trials: int
 
     @classmethod
-    def of(cls, axes: Axes, rows: Rows, weights: Vector) -> Density:
-        """Of trials (n, parameters) with these weights (n,), and of a prior with the weight 1."""
+    def of(cls, axes: Axes, rows: Rows, weights: Vector, least: Vector | float = 0.0) -> Density:
+        """Of trials (n, parameters) with these weights (n,), and of a prior with the weight 1.
+
+        `least` (n,) is how wide the components are at least, were they alone.
+        """
         points = axes.cube.positions(rows)
-        prior = np.full((1, points.shape[1]), np.nan)
-        widths = np.vstack([_widths(points), np.ones_like(prior)])
-        return cls(axes, np.vstack([points, prior]), widths, np.r_[weights, 1.0], len(rows))
+        n, n_parameters = points.shape
+        prior = np.full((1, n_parameters), np.nan)
+        least = np.where(axes.continuous, np.reshape(least, (-1, 1)), EVEN)
+        # Scott, "Multivariate density estimation" (1992): narrower, the more there are.
+        narrowing = max(n, 1) ** (-1 / (n_parameters + 4))
+        widths = np.maximum(_gaps(points) * axes.continuous, least * narrowing)
+        widths = np.where(np.isnan(points), 1.0, widths)
+        return cls(
+            axes=axes,
+            centres=np.vstack([points, prior]),
+            widths=np.vstack([widths, np.ones_like(prior)]),
+            weights=np.r_[weights, 1.0],
+            trials=n,
+        )
 
     def with_running(self, rows: Rows) -> Density:
         """Of these trials alone, each as wide as is usual in this one."""
@@ -101,7 +120,8 @@ class Density:
     def sample(self, count: int, rng: np.random.Generator) -> Points:
         """Positions (count, parameters)."""
         chosen = rng.choice(len(self.weights), size=count, p=self.weights / self.weights.sum())
-        known, centres, widths = (each[chosen] for each in self._filled())
+        known, centres, widths = self._filled()
+        known, centres, widths = known[chosen], centres[chosen], widths[chosen]
         even, other = rng.random((2, *centres.shape))
         low, high = ndtr(-centres / widths), ndtr((1 - centres) / widths)
         numbers = np.clip(centres + widths * ndtri(low + even * (high - low)), 0.0, 1.0)
@@ -113,11 +133,11 @@ class Density:
         """Of each parameter how often a component ignores its trial's choice: less, the more
         trials there are.
         """
-        return self.axes.choices / (self.axes.choices + self.trials + 1)
+        return np.asarray(self.axes.choices / (self.axes.choices + self.trials + 1))
 
     def _filled(self) -> tuple[NDArray[np.bool_], Points, Points]:
         """Where there is a trial's value; centres and widths, those of the prior elsewhere."""
-        known = ~np.isnan(self.centres)
+        known = np.asarray(~np.isnan(self.centres))
         return known, np.where(known, self.centres, 0.5), self.widths
 
     @cached_property
@@ -156,13 +176,13 @@ def _masses(centre: Matrix, width: Matrix, edges: Vector) -> Matrix:
     nearer = np.where(edges[1:] <= centre, 1.0, -1.0)
     ends = (edges - centre) / width
     parts = np.abs(ndtr(nearer * ends[:, 1:]) - ndtr(nearer * ends[:, :-1]))
-    return np.log(np.maximum(parts, TINY) / parts.sum(1, keepdims=True))
+    return np.asarray(np.log(np.maximum(parts, TINY)) - np.log(parts.sum(1, keepdims=True)))
 
 
-def _widths(points: Points) -> Points:
+def _gaps(points: Points) -> Points:
     """The distance from each trial to the farther of its neighbours on each side, within limits.
 
-    Bergstra (2011), without the ends of the side as neighbours; all of it for what is not active.
+    Bergstra (2011), without the ends of the side as neighbours; NaN for what is not active.
     """
     n = len(points)
     order = np.argsort(points, axis=0)  # what is not active comes last
@@ -173,4 +193,4 @@ def _widths(points: Points) -> Points:
     np.put_along_axis(found, order, widest, axis=0)
     alone = (~np.isnan(points)).sum(0) == 1
     found = np.where(alone, np.maximum(points, 1 - points), found)
-    return np.clip(np.nan_to_num(found, nan=1.0), max(NARROWEST, 1 / (n + 2)), 1.0)
+    return np.clip(found, max(NARROWEST, 1 / (n + 2)), 1.0)
