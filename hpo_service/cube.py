@@ -64,6 +64,8 @@ class Cube:
 
     def rows(self, params: Sequence[Mapping[str, ParamValue]]) -> Rows:
         """The values of trials, a row each; `legal` tells which of them are points of the space."""
+        if not any(params):
+            return np.full((len(params), len(self.names)), np.nan)
         columns = [
             self._numbers(name, [given.get(name, math.nan) for given in params])
             for name in self.names
@@ -72,7 +74,10 @@ class Cube:
 
     def legal(self, rows: Rows) -> NDArray[np.bool_]:
         """Whether each row has all active parameters, inside their ranges, and no others."""
-        return np.asarray((self._active(rows) == ~np.isnan(rows)).all(1)) & self.inside(rows)
+        within = (rows >= self._low) & (rows <= self._high)
+        if self._conditions:
+            within = np.where(self._active(rows), within, np.isnan(rows))
+        return np.asarray(within.all(1))
 
     def inside(self, rows: Rows) -> NDArray[np.bool_]:
         """Whether what each row has of values is inside the ranges."""
@@ -100,7 +105,8 @@ class Cube:
         stepped = self._low + self._steps * np.floor((found - self._low) / self._steps + 0.5)
         found = np.where(self._stepped, stepped, found).clip(self._low, self._high)
         found = np.where(np.isnan(fixed), found, fixed)
-        found[~self._active(found)] = np.nan
+        if self._conditions:
+            found[~self._active(found)] = np.nan
         return found
 
     def edges(self, column: int, at_most: int) -> Rows | None:

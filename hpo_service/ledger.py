@@ -80,14 +80,15 @@ class Ledger:
 
         Numbers have no gaps and come in order: each insert holds the lock of the study's row.
         """
-        again = np.r_[np.flatnonzero(self._unfinished), np.arange(self.n, n_trials)]
-        if not len(again):
+        again = np.flatnonzero(self._unfinished)
+        first, fresh = self.n, n_trials - self.n
+        if not len(again) and not fresh:
             return
+        query, numbers = BEYOND, [*again.tolist(), *range(first, n_trials)][: NUMBERS_AT_ONCE + 1]
+        if len(again) and len(numbers) <= NUMBERS_AT_ONCE:
+            query = LISTED
+        given = {"study": self.study_id, "first": numbers[0], "numbers": numbers}
         # On the connection itself: what the ORM adds to it costs more than the few rows.
-        given = {"study": self.study_id, "numbers": again.tolist()}
-        query = LISTED
-        if len(again) > NUMBERS_AT_ONCE:
-            query, given = BEYOND, {"study": self.study_id, "first": int(again[0])}
         for rows in session.connection().execute(query, given).partitions(ROWS_AT_ONCE):
             self._keep(session, rows)
 

@@ -28,8 +28,11 @@ def studies_table(studies: Sequence[protocol.Study]) -> Table:
     return table
 
 
-def why_it_ended(study: protocol.Study) -> Iterator[str]:
-    """A sentence where the search has ended before its budget was spent."""
+def remarks(study: protocol.Study) -> Iterator[str]:
+    """Which sampler was picked and why, and why the search ended early."""
+    for pick in study.sampling:
+        since = f" from trial {pick.first} on" if pick.first else ""
+        yield f"Sampler{since}: {pick.sampler}, since {pick.reason}."
     if study.ended_by == "no_gain" and study.gain:
         yield (
             f"The search ended early: ten more trials could be expected to gain "

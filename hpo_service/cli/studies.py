@@ -46,7 +46,7 @@ def create(
     seconds: options.Seconds = None,
     good_enough: options.GoodEnough = None,
     no_gain: options.NoGain = False,
-    sampler: Annotated[str | None, typer.Option(help="tpe, gp, random, sobol, grid ...")] = None,
+    sampler: Annotated[str | None, typer.Option(help="auto, tpe, gp, random, grid ...")] = None,
     pruner: Annotated[str | None, typer.Option(help="none, median or asha.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all its randomness.")] = None,
     validation: options.Method = None,
@@ -125,7 +125,7 @@ def show(
     with connect(url, token) as client:
         found = client.study(study)
         out.print(results.studies_table([found]))
-        out.print(*results.why_it_ended(found), markup=False)
+        out.print(*results.remarks(found), sep="\n", markup=False)
         best = best_trials(client, found, top)
         if best:
             out.print(*results.leaderboard(found, best))

@@ -252,6 +252,14 @@ class Gain(Model):
     noise: float
 
 
+class Sampling(Model):
+    """Which sampler `auto` has picked for the trials from number `first` on, and why."""
+
+    first: int
+    sampler: str
+    reason: str
+
+
 class StudySpec(Model):
     """A study as a user writes it."""
 
@@ -268,7 +276,7 @@ class StudySpec(Model):
             "1024`; one that names a parameter which is not active is met.",
         ),
     ] = []
-    sampler: Plugin = Plugin(name="tpe")
+    sampler: Plugin = Plugin(name="auto")
     pruner: Plugin = Plugin(name="none")
     budget: Budget
     first: Annotated[
@@ -351,6 +359,9 @@ class Study(Model):
     budget_trials: int | None
     spent: Annotated[Spent | None, Field(description="Of one study; not in a listing.")] = None
     gain: Annotated[Gain | None, Field(description="What ended a search by `no_gain`.")] = None
+    sampling: Annotated[
+        list[Sampling], Field(description="What `auto` has picked; not in a listing.")
+    ] = []
     counts: Counts
     best: list[Best]
     spec: StudySpec | None
