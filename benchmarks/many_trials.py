@@ -103,15 +103,17 @@ def _clients(url: str, study: str, at_once: int) -> None:
 def _work(url: str, study: str, at_once: int) -> None:
     """Lease and tell until the study has ended."""
     with httpx.Client(base_url=url, timeout=60) as http:
-        ids = [str(uuid.uuid4()) for _ in range(at_once)]
+        ids, idle = [str(uuid.uuid4()) for _ in range(at_once)], False
         while True:
             asked = {"worker": "bench", "lease_ids": ids, "study": study}
             answer = http.post("/v1/leases", json=asked | {"objectives": ["external"]})
             leases = answer.raise_for_status().json()["leases"]
             if not leases:
-                if http.get(f"/v1/studies/{study}").json()["state"] == "finished":
+                # Often it was only that others were faster.
+                if idle and http.get(f"/v1/studies/{study}").json()["state"] == "finished":
                     return
                 time.sleep(answer.json()["retry_after"])
+            idle = not leases
             for lease in leases:
                 told = {"state": "complete", "values": [histories.value(lease["params"])]}
                 http.post(f"/v1/leases/{lease['lease_id']}/tell", json=told).raise_for_status()
