@@ -109,6 +109,20 @@ class Cube:
             found[~self._active(found)] = np.nan
         return found
 
+    def edges(self, column: int, at_most: int) -> Rows | None:
+        """Where on this side the parts begin that values own, and the end of the last.
+
+        None where there are more values than that.
+        """
+        low, high, step = self._low[column], self._high[column], self._step[column]
+        if high == low:
+            return np.array([0.0, 1.0])
+        if step == 0 or (count := round((high - low) / step) + 1) > at_most:
+            return None
+        ends = low + step * (np.arange(count + 1) - 0.5)
+        scaled = np.log(ends) if column in self._log else ends
+        return np.asarray((scaled - self._from[column]) / self._width[column])
+
     def params(self, row: Rows) -> dict[str, ParamValue]:
         """The active parameters of a row (parameters,), as a trial has them."""
         return {

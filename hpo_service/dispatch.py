@@ -10,8 +10,9 @@ from sqlalchemy.orm import Session
 
 from hpo_service import budgets, confirm, errors, files, final, leases, protocol, seeds, studies
 from hpo_service.database import WriteSession
+from hpo_service.proposing import Proposal
 from hpo_service.service import Service
-from hpo_service.suggest import Proposal, Search
+from hpo_service.suggest import Search
 from hpo_service.tables import Attempt, Study, Trial
 
 BUSY_SECONDS = 1.0  # a sampler is at work for somebody else
@@ -159,7 +160,9 @@ class _Granting:
                 return "nothing"
             waiting = _manual(session, self.study_id)
             reason = budgets.overdrawn(session, self.service.database.now(session), study)
-            if reason is not None:
+            more = reason is None and waiting is None and studies.is_open(study)
+            gain = search.nothing_to_gain(session, study) if more and not manual_only else None
+            if reason or gain:
                 proposals, waiting = [], None
             elif waiting is not None:
                 proposals = [search.complete(session, study, waiting)]
@@ -167,9 +170,9 @@ class _Granting:
                 return "nothing"
             else:
                 count = min(len(missing), studies.room(study))
-                proposals = search.propose(session, study, count)
+                proposals = search.propose(session, study, count, alike=self.request.alike)
         if not proposals:
-            self._close(reason or "space")
+            self._close(reason or ("no_gain" if gain else "space"), gain)
             return "nothing"
         return self._start(missing, proposals, waiting.id if waiting else None)
 
@@ -194,8 +197,10 @@ class _Granting:
             return "full"
         return "some" if held else "collision"
 
-    def _close(self, reason: protocol.EndedBy) -> None:
-        self.service.database.transact(lambda s, now: studies.close(s, now, self.study_id, reason))
+    def _close(self, reason: protocol.EndedBy, gain: protocol.Gain | None) -> None:
+        self.service.database.transact(
+            lambda s, now: studies.close(s, now, self.study_id, reason, gain)
+        )
 
     def _insert(
         self,
