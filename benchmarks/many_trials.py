@@ -21,6 +21,7 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from hpo_service.constraints import cube_of
 
 WORKERS = 16
 TRIALS = 10_000
-PEER_TRIALS = 480
+PEER_TRIALS = 240
 PEERS = {"random": "RandomSampler", "tpe": "TPESampler"}
 
 
@@ -132,7 +133,7 @@ def peer(database_url: str | None, sampler: str, trials: int) -> Ran:
         if database_url:
             url = str(make_url(database_url).set(drivername="postgresql+psycopg"))
         name = f"{sampler}-{uuid.uuid4().hex[:6]}"
-        storage = optuna.storages.RDBStorage(url)
+        storage = _storage(url)
         optuna.create_study(storage=storage, study_name=name)
         spawn = multiprocessing.get_context("spawn")
         ready = spawn.Barrier(WORKERS + 1) if database_url else threading.Barrier(WORKERS + 1)
@@ -151,11 +152,18 @@ def peer(database_url: str | None, sampler: str, trials: int) -> Ran:
     return Ran(complete, seconds)
 
 
+@cache
+def _storage(url: str) -> optuna.storages.RDBStorage:
+    """One of a process. On SQLite workers wait for each other, where by default some give up."""
+    patient = {"connect_args": {"timeout": 600}} if url.startswith("sqlite") else {}
+    return optuna.storages.RDBStorage(url, engine_kwargs=patient)
+
+
 def _optimize(url: str, name: str, sampler: str, seed: int, trials: int, ready: Any) -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     distributions = cube_of(histories.spec_of("random")).distributions
     made = getattr(optuna.samplers, PEERS[sampler])(seed=seed)
-    study = optuna.load_study(storage=url, study_name=name, sampler=made)
+    study = optuna.load_study(storage=_storage(url), study_name=name, sampler=made)
     ready.wait()
     for _ in range(trials):
         trial = study.ask(distributions)
