@@ -48,11 +48,22 @@ class Made:
     loss: Loss
     best: float
     losses: Losses
+    table: bool = False
 
     @cached_property
     def median(self) -> float:
         """What the setting in the middle comes to."""
         return float(np.median(self.losses))
+
+    def better(self, losses: Losses) -> Losses:
+        """The share of the settings of a table that are better; NaN where there is no table."""
+        if not self.table:
+            return np.full(len(losses), np.nan)
+        return np.searchsorted(self._sorted, losses, side="left") / len(self._sorted)
+
+    @cached_property
+    def _sorted(self) -> Losses:
+        return np.sort(self.losses)
 
     def regret(self, losses: Losses) -> Losses:
         """0 for the best setting, 1 for the one in the middle."""
@@ -158,7 +169,7 @@ def _table(group: str, name: str) -> Made:
     def loss(params: Params) -> float:
         return float(losses[tuple(cube.rows([params])[0].astype(int))])
 
-    return Made(loss, float(losses.min()), losses.ravel())
+    return Made(loss, float(losses.min()), losses.ravel(), table=True)
 
 
 def _tables() -> Iterator[tuple[str, Problem]]:
