@@ -15,7 +15,6 @@ from functools import cache, cached_property, partial
 from importlib import resources
 from typing import Any, Literal
 
-import ioh
 import numpy as np
 from numpy.typing import NDArray
 
@@ -185,6 +184,8 @@ def _tables() -> Iterator[tuple[str, Problem]]:
 
 def _function(number: int, dimensions: int) -> tuple[Callable[[Losses], float], Losses]:
     """A function of BBOB, 0 at its best point, and that point."""
+    import ioh  # not needed to know the problems' spaces
+
     found = ioh.get_problem(number, 1, dimensions, ioh.ProblemClass.BBOB)
     return lambda point: float(found(point)) - float(found.optimum.y), np.array(found.optimum.x)
 

@@ -80,18 +80,21 @@ def read(runs: Iterable[Run], problems: Mapping[str, Problem], seeds: int) -> Sc
 
 def interval(values: Floats, seed: int = 0) -> tuple[float, float, float]:
     """The mean over problems and its 95 % interval: problems and their seeds drawn again."""
-    kept = values[~np.isnan(values).all(1)]
+    known = np.sort(values[~np.isnan(values).all(1)], axis=1)  # which puts NaN last
+    counts, column = (~np.isnan(known)).sum(1), np.arange(known.shape[1])
     rng = np.random.default_rng(seed)
     means = np.empty(RESAMPLES)
     for turn in range(RESAMPLES):
-        drawn = kept[rng.integers(len(kept), size=len(kept))]
-        seeds = rng.integers(kept.shape[1], size=kept.shape)
-        means[turn] = _mean(np.take_along_axis(drawn, seeds, axis=1))
+        rows = rng.integers(len(known), size=len(known))
+        n = counts[rows, None]
+        drawn = known[rows[:, None], (rng.random(known.shape) * n).astype(int)]
+        means[turn] = _mean(np.where(column < n, drawn, np.nan))
     low, high = np.quantile(means, [0.025, 0.975])
-    return _mean(kept), float(low), float(high)
+    return _mean(values), float(low), float(high)
 
 
 def _mean(values: Floats) -> float:
+    """Over problems, of each one's mean over its seeds."""
     known = ~np.isnan(values)
     counts = known.sum(1)
     sums = np.where(known, values, 0.0).sum(1)
