@@ -11,7 +11,7 @@ from hpo_service import errors, protocol
 from hpo_service.tables import Attempt, Report, Study, Trial
 
 # Ended by one of these, a study stops the trials that run.
-CUTS: tuple[protocol.EndedBy, ...] = ("target", "time", "device_seconds", "epochs")
+CUTS: tuple[protocol.EndedBy, ...] = ("target", "time", "device_seconds", "epochs", "no_gain")
 
 
 def of(study: Study) -> protocol.Budget | None:
@@ -21,8 +21,10 @@ def of(study: Study) -> protocol.Budget | None:
 
 def check(budget: protocol.Budget, n_metrics: int) -> None:
     """Raise `InvalidRequest` where the study cannot be content with what the budget says."""
-    if budget.target is not None and n_metrics > 1:
-        raise errors.invalid("budget.target", "is for a study of one metric: leave it out")
+    given = {"target": budget.target is not None, "no_gain": budget.no_gain}
+    for name, is_given in given.items():
+        if n_metrics > 1 and is_given:
+            raise errors.invalid(f"budget.{name}", "is for a study of one metric: leave it out")
 
 
 def spent(session: Session, now: datetime, study: Study) -> protocol.Spent:

@@ -150,6 +150,12 @@ class Client:
         body = self._send("GET", _path("studies", study, "diagnosis"), timeout=SLOW_TIMEOUT)
         return _parse(protocol.Diagnoses, body)
 
+    def replay(self, study: StudyKey, after: int = 0) -> protocol.Replay:
+        path = _path("studies", study, "replay")
+        return _parse(
+            protocol.Replay, self._send("GET", path, query={"after": after}, timeout=SLOW_TIMEOUT)
+        )
+
     def importances(self, study: StudyKey) -> protocol.Importances:
         body = self._send("GET", _path("studies", study, "importances"), timeout=SLOW_TIMEOUT)
         return _parse(protocol.Importances, body)

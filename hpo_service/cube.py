@@ -8,8 +8,8 @@ What is not active is NaN.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from hpo_service.protocol import Choice, Distribution, FloatRange, IntRange, Par
 from hpo_service.space import Space
 
 Rows = NDArray[np.float64]
+NUMBERS = frozenset((bool, int, float))
 
 
 class Constraint(Protocol):
@@ -41,26 +42,42 @@ class Cube:
         self._column = {name: i for i, name in enumerate(self.names)}
         ends = np.array([_ends(searched[name]) for name in self.names])
         self._low, self._high, self._step = ends.T
-        self._log = np.array([getattr(searched[n], "log", False) for n in self.names])
+        self._log = np.flatnonzero([getattr(searched[n], "log", False) for n in self.names])
         self.unordered = np.array([_unordered(searched[n]) for n in self.names])
         sides = self._scaled(np.stack([self._low - self._step / 2, self._high + self._step / 2]))
         self._from, self._width = sides[0], sides[1] - sides[0]
+        self._stepped = self._step > 0
+        # What to divide by, where there may be nothing to divide.
+        self._steps = np.where(self._stepped, self._step, 1.0)
+        self._widths = np.where(self._width > 0, self._width, 1.0)
         self.distributions = space.distributions(searched)
         self._places = {
             name: {choice: place for place, choice in enumerate(given.choices)}
             for name, given in searched.items()
             if isinstance(given, Choice)
         }
+        self._conditions = [
+            (column, self._column[parent], np.array(self._numbers(parent, values), dtype=float))
+            for column, name in enumerate(self.names)
+            for parent, values in (searched[name].when or {}).items()
+        ]
 
-    def rows(self, params: Iterable[Mapping[str, ParamValue]]) -> Rows:
+    def rows(self, params: Sequence[Mapping[str, ParamValue]]) -> Rows:
         """The values of trials, a row each; `legal` tells which of them are points of the space."""
-        return np.array(
-            [[self._number(name, given) for name in self.names] for given in params]
-        ).reshape(-1, len(self.names))
+        if not any(params):
+            return np.full((len(params), len(self.names)), np.nan)
+        columns = [
+            self._numbers(name, [given.get(name, math.nan) for given in params])
+            for name in self.names
+        ]
+        return np.array(columns, dtype=np.float64).T.copy()
 
     def legal(self, rows: Rows) -> NDArray[np.bool_]:
         """Whether each row has all active parameters, inside their ranges, and no others."""
-        return np.asarray((self._active(rows) == ~np.isnan(rows)).all(1)) & self.inside(rows)
+        within = (rows >= self._low) & (rows <= self._high)
+        if self._conditions:
+            within = np.where(self._active(rows), within, np.isnan(rows))
+        return np.asarray(within.all(1))
 
     def inside(self, rows: Rows) -> NDArray[np.bool_]:
         """Whether what each row has of values is inside the ranges."""
@@ -76,8 +93,7 @@ class Cube:
 
     def positions(self, rows: Rows) -> Rows:
         """Where the values are on the sides of the cube; NaN stays."""
-        width = np.where(self._width > 0, self._width, 1.0)
-        return np.asarray((self._scaled(rows) - self._from) / width)
+        return np.asarray((self._scaled(rows) - self._from) / self._widths)
 
     def values(self, positions: Rows, fixed: Rows) -> Rows:
         """The rows at these positions: on their steps, inactive ones NaN.
@@ -86,12 +102,26 @@ class Cube:
         """
         found = self._from + positions * self._width
         found[:, self._log] = np.exp(found[:, self._log])
-        step = np.where(self._step > 0, self._step, 1.0)
-        stepped = self._low + step * np.floor((found - self._low) / step + 0.5)
-        found = np.clip(np.where(self._step > 0, stepped, found), self._low, self._high)
+        stepped = self._low + self._steps * np.floor((found - self._low) / self._steps + 0.5)
+        found = np.where(self._stepped, stepped, found).clip(self._low, self._high)
         found = np.where(np.isnan(fixed), found, fixed)
-        found[~self._active(found)] = np.nan
+        if self._conditions:
+            found[~self._active(found)] = np.nan
         return found
+
+    def edges(self, column: int, at_most: int) -> Rows | None:
+        """Where on this side the parts begin that values own, and the end of the last.
+
+        None where there are more values than that.
+        """
+        low, high, step = self._low[column], self._high[column], self._step[column]
+        if high == low:
+            return np.array([0.0, 1.0])
+        if step == 0 or (count := round((high - low) / step) + 1) > at_most:
+            return None
+        ends = low + step * (np.arange(count + 1) - 0.5)
+        scaled = np.log(ends) if column in self._log else ends
+        return np.asarray((scaled - self._from[column]) / self._width[column])
 
     def params(self, row: Rows) -> dict[str, ParamValue]:
         """The active parameters of a row (parameters,), as a trial has them."""
@@ -101,13 +131,14 @@ class Cube:
             if not math.isnan(number)
         }
 
-    def _number(self, name: str, params: Mapping[str, ParamValue]) -> float:
-        if name not in params:
-            return math.nan
+    def _numbers(self, name: str, values: Sequence[Any]) -> Sequence[float]:
+        """Values of one parameter as rows have them; NaN stays, what is illegal stays so."""
         if name in self._places:
-            return self._places[name].get(params[name], -1)  # illegal where it is not listed
-        value = params[name]
-        return float(value) if isinstance(value, int | float) else math.inf
+            places = self._places[name]
+            return [value if value != value else places.get(value, -1) for value in values]
+        if NUMBERS.issuperset(map(type, values)):
+            return values
+        return [value if isinstance(value, int | float) else math.inf for value in values]
 
     def _param(self, name: str, number: float) -> ParamValue:
         given = self.space[name]
@@ -127,12 +158,9 @@ class Cube:
     def _active(self, rows: Rows) -> NDArray[np.bool_]:
         """Which parameters exist beside the others of their row: parents come first."""
         active = np.ones(rows.shape, dtype=bool)
-        for column, name in enumerate(self.names):
-            for parent, values in (self.space[name].when or {}).items():
-                at = self._column[parent]
-                wanted = np.array([self._number(parent, {parent: value}) for value in values])
-                met = np.isclose(rows[:, at, None], wanted, rtol=1e-9, atol=1e-12).any(1)
-                active[:, column] &= met & active[:, at]
+        for column, parent, wanted in self._conditions:
+            met = np.isclose(rows[:, parent, None], wanted, rtol=1e-9, atol=1e-12).any(1)
+            active[:, column] &= met & active[:, parent]
         return active
 
 

@@ -10,15 +10,17 @@ from sqlalchemy.orm import Session
 
 from hpo_service import budgets, confirm, errors, files, final, leases, protocol, seeds, studies
 from hpo_service.database import WriteSession
+from hpo_service.proposing import Proposal
 from hpo_service.service import Service
-from hpo_service.suggest import Proposal, Search
+from hpo_service.suggest import Search
 from hpo_service.tables import Attempt, Study, Trial
 
 BUSY_SECONDS = 1.0  # a sampler is at work for somebody else
 IDLE_SECONDS = 2.0  # nothing to lease at present
 MAX_COLLISIONS = 20
 
-Outcome = Literal["done", "collision", "nothing"]  # collision: the view had grown old
+# full: nothing is missing any more; collision: the view had grown old.
+Outcome = Literal["full", "some", "collision", "nothing"]
 
 
 def lease(
@@ -95,17 +97,18 @@ class _Granting:
         """Manual rows first, then other stored ones, then proposals; the leases held at the end."""
         database = self.service.database
         with database.read() as session:
-            manual = _manual(session, self.study_id) is not None
-            stored = leases.any_claimable(session, database.now(session), self.study_id)
+            stored = leases.any_free(session, database.now(session), self.study_id)
+            manual = stored and _manual(session, self.study_id) is not None
         if manual:
             self._sample(manual_only=True)
         if stored:
             database.transact(self._claim)
-        if self._missing():
+        if not stored or self._missing():
             self._sample(manual_only=False)
-            if not self.busy:
-                database.transact(self._settle)
-        return answer(self.service, self.request, self.token)
+        held = answer(self.service, self.request, self.token)
+        if len(held) < len(self.request.lease_ids) and not self.busy:
+            database.transact(self._settle)
+        return held
 
     def _missing(self) -> list[str]:
         """The ids that hold nothing yet."""
@@ -127,7 +130,7 @@ class _Granting:
         time is over.
         """
         study = session.get(Study, self.study_id)
-        if study is None or not self._missing_in(session):
+        if study is None:
             return
         if not studies.is_open(study) or budgets.overdrawn(session, now, study) is not None:
             studies.settle(session, now, studies.lock(session, self.study_id))
@@ -138,22 +141,25 @@ class _Granting:
                 self.busy = not (manual_only or self._take_spare())
                 return
             collisions = 0
-            # Asked anew each time: a repeated request may have been served while this one waited.
-            while (missing := self._missing()) and collisions < MAX_COLLISIONS:
-                outcome = self._some(search, missing, manual_only)
-                if outcome == "nothing":
+            while collisions < MAX_COLLISIONS:
+                outcome = self._some(search, manual_only)
+                if outcome in ("full", "nothing"):
                     return
                 collisions += outcome == "collision"
 
-    def _some(self, search: Search, missing: list[str], manual_only: bool) -> Outcome:
+    def _some(self, search: Search, manual_only: bool) -> Outcome:
         """Set the parameters of a manual trial, or of as many as are missing, and start them."""
         with self.service.database.read() as session:
+            # Asked anew each time: a repeated request may have been served while this one waited.
+            missing = self._missing_in(session)
             study = session.get(Study, self.study_id)
-            waiting = _manual(session, self.study_id)
-            if study is None or study.state != "running":
+            if not missing or study is None or study.state != "running":
                 return "nothing"
+            waiting = _manual(session, self.study_id)
             reason = budgets.overdrawn(session, self.service.database.now(session), study)
-            if reason is not None:
+            more = reason is None and waiting is None and studies.is_open(study)
+            gain = search.nothing_to_gain(session, study) if more and not manual_only else None
+            if reason or gain:
                 proposals, waiting = [], None
             elif waiting is not None:
                 proposals = [search.complete(session, study, waiting)]
@@ -161,9 +167,9 @@ class _Granting:
                 return "nothing"
             else:
                 count = min(len(missing), studies.room(study))
-                proposals = search.propose(session, study, count)
+                proposals = search.propose(session, study, count, alike=self.request.alike)
         if not proposals:
-            self._close(reason or "space")
+            self._close(reason or ("no_gain" if gain else "space"), gain)
             return "nothing"
         return self._start(missing, proposals, waiting.id if waiting else None)
 
@@ -175,18 +181,22 @@ class _Granting:
             if study is None or not missing or not studies.is_open(study):
                 return False
             spare = self.service.searches.spare(study)
-        return spare is not None and self._start(missing, [spare], None) == "done"
+        return spare is not None and self._start(missing, [spare], None) != "collision"
 
     def _start(
         self, lease_ids: list[str], proposals: list[Proposal], waiting: int | None
     ) -> Outcome:
-        done = self.service.database.transact(
+        held = self.service.database.transact(
             lambda s, now: self._insert(s, now, lease_ids, proposals, waiting)
         )
-        return "done" if done else "collision"
+        if held == len(lease_ids):
+            return "full"
+        return "some" if held else "collision"
 
-    def _close(self, reason: protocol.EndedBy) -> None:
-        self.service.database.transact(lambda s, now: studies.close(s, now, self.study_id, reason))
+    def _close(self, reason: protocol.EndedBy, gain: protocol.Gain | None) -> None:
+        self.service.database.transact(
+            lambda s, now: studies.close(s, now, self.study_id, reason, gain)
+        )
 
     def _insert(
         self,
@@ -195,21 +205,21 @@ class _Granting:
         lease_ids: list[str],
         proposals: list[Proposal],
         waiting: int | None,
-    ) -> bool:
-        """Whether trials were started; only as many as the study takes by now."""
+    ) -> int:
+        """Start trials, only as many as the study takes by now; how many of the ids hold one."""
         study = studies.lock(session, self.study_id)
         held = leases.live(session, lease_ids, self.token)
         free = [lease_id for lease_id in lease_ids if lease_id not in held]
         for at, (lease_id, proposal) in enumerate(zip(free, proposals, strict=False)):
             trial = self._row(session, now, study, proposal, waiting)
             if trial is None:
-                return at > 0
+                return len(held) + at
             trial.params, trial.distributions = proposal.params, proposal.distributions
             trial.system_attrs = (trial.system_attrs or {}) | proposal.system_attrs
-            study.system_attrs = study.system_attrs | proposal.study_system_attrs
-            session.flush()
+            if proposal.study_system_attrs:
+                study.system_attrs = study.system_attrs | proposal.study_system_attrs
             leases.start(session, now, trial, lease_id, self.grant)
-        return True
+        return len(held) + min(len(free), len(proposals))
 
     def _row(
         self,
@@ -227,7 +237,12 @@ class _Granting:
         if number is None:
             return None
         trial = Trial(
-            study_id=study.id, kind="search", number=number, state="waiting", created_at=now
+            study_id=study.id,
+            kind="search",
+            number=number,
+            state="waiting",
+            attempt=0,
+            created_at=now,
         )
         session.add(trial)
         return trial

@@ -83,10 +83,10 @@ def require_able(study: Study, objectives: list[str]) -> None:
     raise errors.invalid("objectives", f"study {study.name!r} needs {needed}: {advice}")
 
 
-def any_claimable(session: Session, now: datetime, study_id: int) -> bool:
-    """Whether `claim` or `fail_poisoned` may find a row: asked first, to spare a transaction."""
-    found = or_(_claimable(now, expired=False), _expired(now))
-    return bool(session.scalar(select(Trial.id).where(Trial.study_id == study_id, found).limit(1)))
+def any_free(session: Session, now: datetime, study_id: int) -> bool:
+    """Whether there is a row that nobody holds: asked first, to spare transactions."""
+    free = and_(_unfinished(study_id), or_(Trial.state == "waiting", _expired(now)))
+    return session.scalar(select(Trial.id).where(free).limit(1)) is not None
 
 
 def claim(
@@ -103,8 +103,8 @@ def claim(
         trial = session.scalar(
             select(Trial)
             .join(Study, Study.id == Trial.study_id)
-            .where(Trial.study_id == study_id, Study.state.in_(("running", "finishing")))
-            .where(_claimable(now, expired))
+            .where(Study.state.in_(("running", "finishing")))
+            .where(_unfinished(study_id), _claimable(now, expired))
             .order_by(Trial.state.desc(), Trial.kind.desc(), Trial.id)
             .limit(1)
             .with_for_update(skip_locked=True, of=Trial)
@@ -119,10 +119,11 @@ def claim(
 
 def start(session: WriteSession, now: datetime, trial: Trial, lease_id: str, grant: Grant) -> None:
     """Begin the next attempt of a row that nobody holds, where its last checkpoint ends."""
-    resume_step = _resume_step(session, trial)
+    resume_step = _resume_step(session, trial) if trial.attempt else 0
     trial.state, trial.attempt = "running", trial.attempt + 1
     trial.lease_id, trial.deadline = lease_id, now + grant.ttl
     trial.started_at = trial.started_at or now
+    session.flush()  # a new row gets its id
     session.add(
         Attempt(
             lease_id=lease_id,
@@ -184,6 +185,11 @@ def extend_all(session: WriteSession, now: datetime, ttl: timedelta) -> None:
         .values(deadline=now + ttl)
         .execution_options(synchronize_session=False)
     )
+
+
+def _unfinished(study_id: int) -> ColumnElement[bool]:
+    """What an index finds at once, however many trials have ended."""
+    return and_(Trial.study_id == study_id, Trial.state.in_(protocol.UNFINISHED))
 
 
 def _expired(now: datetime) -> ColumnElement[bool]:

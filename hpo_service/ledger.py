@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import repeat
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Row, or_, select
+from sqlalchemy import ColumnElement, Row, Text, bindparam, select, type_coerce
 from sqlalchemy.orm import Session
 
 from hpo_service import curves, protocol
 from hpo_service.cube import Cube
-from hpo_service.seen import CODES, Losses, Mask, Seen
+from hpo_service.seen import BASIS, CODES, Attrs, Losses, Mask, Seen
 from hpo_service.tables import Report, Study, Trial
 
 # A list of numbers longer than this is replaced by a range in SQL.
 NUMBERS_AT_ONCE = 500
+# So many rows are decoded together: a long study is never in memory as text, or as objects.
+ROWS_AT_ONCE = 2_000
 FIRST_CAPACITY = 64
-UNFINISHED = [CODES[state] for state in protocol.UNFINISHED]
+# Most trials note nothing that a sampler reads, and share this.
+NOTHING: Attrs = MappingProxyType({})
+TRIALS = Trial.__table__.c
+# JSON as it is stored: many texts are decoded faster together.
+QUERY = select(
+    TRIALS.number, TRIALS.state, TRIALS.epoch, TRIALS.id,
+    *(type_coerce(TRIALS[name], Text).label(name) for name in ("params", "values", "system_attrs")),
+).where(TRIALS.study_id == bindparam("study")).order_by(TRIALS.number)  # fmt: skip
+# Made once: making a statement takes longer than running it.
+LISTED = QUERY.where(TRIALS.number.in_(bindparam("numbers", expanding=True)))
+BEYOND = QUERY.where(TRIALS.number >= bindparam("first"))
 
 
 class Ledger:
@@ -34,12 +49,12 @@ class Ledger:
         self.signs = np.array([-1.0 if d == "maximize" else 1.0 for d in study.directions])
         self.n = 0
         self._columns = self._empty(FIRST_CAPACITY)
-        self._attrs: list[dict[str, Any]] = []
+        self._attrs: list[Attrs] = []
         self._curves: dict[int, tuple[Losses, Mask]] = {}
 
     def seen(self, session: Session, study: Study) -> Seen:
         """The trials as `session` sees them, until the ledger is asked again."""
-        self._read(session)
+        self._read(session, study.n_trials)
         columns = {name: column[: self.n] for name, column in self._columns.items()}
         return Seen(
             cube=self.cube,
@@ -60,31 +75,39 @@ class Ledger:
             "steps": np.zeros(capacity, dtype=np.int64),
         }
 
-    def _read(self, session: Session) -> None:
-        query = select(
-            Trial.number, Trial.state, Trial.params, Trial.values, Trial.epoch, Trial.system_attrs,
-            Trial.id,
-        ).where(*self._unknown())  # fmt: skip
-        found = session.execute(query.order_by(Trial.number)).all()
-        if not found:
+    def _read(self, session: Session, n_trials: int) -> None:
+        """Read what is not known for good: the unfinished trials, and those that came since.
+
+        Numbers have no gaps and come in order: each insert holds the lock of the study's row.
+        """
+        again = np.flatnonzero(self._unfinished)
+        first, fresh = self.n, n_trials - self.n
+        if not len(again) and not fresh:
             return
+        query, numbers = BEYOND, [*again.tolist(), *range(first, n_trials)][: NUMBERS_AT_ONCE + 1]
+        if len(again) and len(numbers) <= NUMBERS_AT_ONCE:
+            query = LISTED
+        given = {"study": self.study_id, "first": numbers[0], "numbers": numbers}
+        # On the connection itself: what the ORM adds to it costs more than the few rows.
+        for rows in session.connection().execute(query, given).partitions(ROWS_AT_ONCE):
+            self._keep(session, rows)
+
+    def _keep(self, session: Session, found: Sequence[Row[Any]]) -> None:
         self._grow(int(found[-1].number) + 1)
         at = np.array([row.number for row in found], dtype=np.int64)
-        rows = self.cube.rows(_params(row) for row in found)
+        attrs = _decoded([row.system_attrs for row in found])
+        params = _decoded([row.params for row in found])
+        rows = self.cube.rows(list(map(_params, params, attrs)))
         self._columns["rows"][at] = rows
         self._columns["legal"][at] = self.cube.legal(rows)
         self._columns["states"][at] = [CODES[row.state] for row in found]
-        self._columns["losses"][at] = [self._losses(row.values) for row in found]
+        self._columns["losses"][at] = self._losses(
+            _decoded([row.values or "null" for row in found])
+        )
         self._columns["steps"][at] = _steps(session, found)
-        for row in found:
-            self._attrs[row.number] = row.system_attrs
-
-    def _unknown(self) -> list[ColumnElement[bool]]:
-        """The rows to read: those beyond the last one known, and the unfinished ones."""
-        again = _numbered(np.flatnonzero(self._unfinished))
-        # Numbers have no gaps and come in order: each insert holds the lock of the study's row.
-        beyond = Trial.number >= self.n
-        return [Trial.study_id == self.study_id, Trial.kind == "search", or_(beyond, again)]
+        for row, noted in zip(found, attrs, strict=True):
+            noted.pop(BASIS, None)
+            self._attrs[row.number] = noted or NOTHING
 
     def _grow(self, n: int) -> None:
         if n > len(self._columns["states"]):
@@ -92,13 +115,14 @@ class Ledger:
             for name, column in self._columns.items():
                 larger[name][: self.n] = column[: self.n]
             self._columns = larger
-        self._attrs += [{} for _ in range(n - len(self._attrs))]
+        self._attrs += repeat(NOTHING, n - len(self._attrs))
         self.n = max(self.n, n)
 
-    def _losses(self, values: list[float | None] | None) -> Losses:
-        if values is None or len(values) != len(self.signs):
-            return np.full(len(self.signs), np.nan)
-        return self.signs * np.array([np.nan if v is None else v for v in values], dtype=np.float64)
+    def _losses(self, values: Sequence[Sequence[float | None] | None]) -> Losses:
+        """Stored values (trials, metrics) as losses; NaN for what is missing or not finite."""
+        m = len(self.signs)
+        whole = [v if v is not None and len(v) == m else [None] * m for v in values]
+        return self.signs * np.array(whole, dtype=np.float64).reshape(-1, m)
 
     # --- curves --------------------------------------------------------------------------------
 
@@ -118,13 +142,13 @@ class Ledger:
         )
         for number, values in session.execute(query):
             if number < self.n:
-                found[number] = self._losses(values)
+                found[number] = self._losses([values])[0]
         self._curves[step] = found, ~self._unfinished
         return found.copy()
 
     @property
     def _unfinished(self) -> Mask:
-        return np.isin(self._columns["states"][: self.n], UNFINISHED)
+        return np.asarray(self._columns["states"][: self.n] <= CODES["running"])
 
 
 def _numbered(numbers: NDArray[np.intp]) -> ColumnElement[bool]:
@@ -134,10 +158,14 @@ def _numbered(numbers: NDArray[np.intp]) -> ColumnElement[bool]:
     return Trial.number.in_(numbers.tolist())
 
 
-def _params(row: Row[Any]) -> dict[str, protocol.ParamValue]:
-    # A manual trial counts from the moment it waits.
-    found: dict[str, protocol.ParamValue] = row.system_attrs.get("fixed_params", {}) | row.params
+def _decoded(texts: Sequence[str]) -> list[Any]:
+    found: list[Any] = json.loads(f"[{','.join(texts)}]")
     return found
+
+
+def _params(params: dict[str, Any], attrs: Mapping[str, Any]) -> dict[str, protocol.ParamValue]:
+    # A manual trial counts from the moment it waits.
+    return attrs["fixed_params"] | params if "fixed_params" in attrs else params
 
 
 def _steps(session: Session, found: Sequence[Row[Any]]) -> list[int]:

@@ -14,6 +14,9 @@ from hpo_service.database import WriteSession
 from hpo_service.plans import Plan
 from hpo_service.tables import Attempt, Study, Trial
 
+# Where a study notes what it could still have gained when it ended.
+GAIN = "gain"
+
 
 def get(session: Session, name_or_id: str) -> Study:
     """The study of this id (all digits) or name; `NotFound` otherwise."""
@@ -226,6 +229,7 @@ def _reopen(session: WriteSession, study: Study) -> None:
     ):
         session.delete(row)
     study.state, study.ended_by, study.ended_at = "running", None, None
+    study.system_attrs = {k: v for k, v in study.system_attrs.items() if k != GAIN}
 
 
 def _stop(session: WriteSession, now: datetime, study: Study) -> None:
@@ -311,11 +315,19 @@ def _has_final(session: Session, study: Study) -> bool:
     return session.scalar(query.limit(1)) is not None
 
 
-def close(session: WriteSession, now: datetime, study_id: int, reason: protocol.EndedBy) -> None:
+def close(
+    session: WriteSession,
+    now: datetime,
+    study_id: int,
+    reason: protocol.EndedBy,
+    gain: protocol.Gain | None = None,
+) -> None:
     """No more trials are to be proposed: the study ends with what it has."""
     study = lock(session, study_id)
     if study.state == "running" and study.ended_by is None:
         study.ended_by = reason
+        if gain is not None:
+            study.system_attrs = study.system_attrs | {GAIN: gain.model_dump()}
     settle(session, now, study)
 
 

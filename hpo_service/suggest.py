@@ -6,7 +6,6 @@ samplers remember is derived from them.
 
 from __future__ import annotations
 
-import logging
 import threading
 import warnings
 from collections import deque
@@ -15,21 +14,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-import numpy as np
-from optuna.distributions import distribution_to_json
 from optuna.pruners import BasePruner
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from hpo_service import curves, errors, history, protocol, space
-from hpo_service.constraints import cube_of
+from hpo_service import budgets, curves, gain, history, protocol, space
 from hpo_service.database import ReadSession
 from hpo_service.history import History, value_of
-from hpo_service.ledger import Ledger
+from hpo_service.proposing import Proposal, Proposer
 from hpo_service.pruners import PRUNERS
-from hpo_service.samplers import SAMPLERS, Ask, Suggestion
-from hpo_service.samplers.independent import RandomSampler
-from hpo_service.seen import Seen, nothing
+from hpo_service.samplers import Suggestion
 from hpo_service.tables import Report, Study, Trial
 from hpo_service.view import View
 
@@ -37,27 +31,9 @@ TURN_SECONDS = 0.2
 MAX_WAITING = 8
 # Trials that a sampler which takes long prepares beside those asked for.
 SPARES = 3
-# Where a trial notes what its proposal depended on, so that it can be made again.
-BASIS = "proposal"
 
-log = logging.getLogger(__name__)
 # `catch_warnings` changes the process's filters and is not made for threads.
 _quiet = threading.Lock()
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """A trial to insert as `number`, if that is still the study's next one.
-
-    `distributions` holds Optuna's JSON of each parameter's distribution. The attributes are what
-    the sampler noted, to be stored with the trial and the study.
-    """
-
-    number: int
-    params: dict[str, protocol.ParamValue]
-    distributions: dict[str, str]
-    system_attrs: dict[str, Any] = field(default_factory=dict)
-    study_system_attrs: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -164,23 +140,45 @@ class Search:
         self.lock = threading.Lock()
         self.history = History(study_id, live_curves=False)
         self._count = count
-        self._open: _Open | None = None
+        self._proposer: Proposer | None = None
         self._spares = _Spares()
+        # What there was to gain when so many trials had ended.
+        self._gain: tuple[int, protocol.Gain | None] | None = None
 
-    def propose(self, session: ReadSession, study: Study, count: int = 1) -> list[Proposal]:
-        """The next trials; none where the space is exhausted."""
-        opened = self._opened(study)
-        if opened.entry.blind:
-            return opened.each(study, count)
-        seen = opened.ledger.seen(session, study)
-        if not opened.entry.slow:
-            return self._asked(opened, study, seen, count)
+    def propose(
+        self, session: ReadSession, study: Study, count: int = 1, *, alike: bool = False
+    ) -> list[Proposal]:
+        """The next trials; none where the space is exhausted.
+
+        `alike`: networks that can be trained in one pass, as far as the family tells which can.
+        """
+        proposer, number = self._current(study), study.n_trials
+        shared = proposer.shared if alike else frozenset()
+        if proposer.entry.blind:
+            return proposer.each(number, count, shared)
+        seen = proposer.ledger.seen(session, study)
+        if not proposer.entry.slow or shared:
+            self._count()
+            return proposer.proposals(seen, proposer.ask(number, count), shared)
         finished = int((~seen.pending).sum())
-        if not (proposals := self._spares.fresh(count, finished, study)):
-            found = self._asked(opened, study, seen, count + SPARES)
-            proposals = found[:count]
-            self._spares.put(found[count:], finished)
-        return proposals
+        if not (found := self._spares.fresh(count, finished, study)):
+            self._count()
+            made = proposer.proposals(seen, proposer.ask(number, count + SPARES))
+            found = made[:count]
+            self._spares.put(made[count:], finished)
+        return found
+
+    def nothing_to_gain(self, session: ReadSession, study: Study) -> protocol.Gain | None:
+        """What is left to gain, where the budget asks to end by it and it is within the noise."""
+        budget = budgets.of(study)
+        if budget is None or not budget.no_gain:
+            return None
+        seen = self._current(study).ledger.seen(session, study)
+        finished = int((~seen.pending).sum())
+        if self._gain is None or self._gain[0] != finished:
+            self._gain = finished, gain.of(session, study, seen)
+        found = self._gain[1]
+        return found if found is not None and found.expected <= found.noise else None
 
     def spare(self, study: Study) -> Proposal | None:
         """A trial that was prepared, whatever has arrived since; takes no turn."""
@@ -188,90 +186,19 @@ class Search:
 
     def complete(self, session: ReadSession, study: Study, trial: Trial) -> Proposal:
         """All parameters of a waiting trial: the fixed ones kept, the others sampled."""
-        opened, number = self._opened(study), trial.number or 0
-        given = trial.system_attrs.get("fixed_params", {}) | trial.params
-        searched = opened.cube.space
-        fixed = {
-            name: value
-            for name, value in given.items()
-            # Optuna enqueues anything: what the space does not have is not evaluated.
-            if name in searched and space.possible(searched[name], value)
-        }
-        if space.is_complete(searched, fixed):
-            return opened.proposal(number, Suggestion(opened.ordered(fixed)))
-        seen = opened.ledger.seen(session, study)
+        proposer, number = self._current(study), trial.number or 0
+        # Optuna enqueues anything: what the space does not have is not evaluated.
+        fixed = proposer.possible(trial.system_attrs.get("fixed_params", {}) | trial.params)
+        if space.is_complete(proposer.cube.space, fixed):
+            return proposer.proposal(number, Suggestion(proposer.ordered(fixed)))
+        seen = proposer.ledger.seen(session, study)
         self._count()
-        ask = Ask(number, opened.entry.seed(study.seed, number), fixed=fixed)
-        return opened.proposals(study, seen, ask)[0]
+        return proposer.proposals(seen, proposer.ask(number, fixed=fixed))[0]
 
-    def _opened(self, study: Study) -> _Open:
-        if self._open is None or self._open.revision != study.revision:
-            self._open, self._spares = _Open(study), _Spares()
-        return self._open
-
-    def _asked(self, opened: _Open, study: Study, seen: Seen, count: int) -> list[Proposal]:
-        self._count()
-        number = study.n_trials
-        ask = Ask(number, opened.entry.seed(study.seed, number), count=count)
-        return opened.proposals(study, seen, ask)
-
-
-class _Open:
-    """What is kept of a study's search, as long as nothing finished is edited."""
-
-    def __init__(self, study: Study) -> None:
-        self.revision, spec = study.revision, _spec(study)
-        if spec is None or spec.search_space is None:
-            raise errors.WrongState(
-                "This study has no search space of its own: use its Optuna client."
-            )
-        self.cube = cube_of(spec)
-        self.entry = SAMPLERS[spec.sampler.name]
-        self.sampler = self.entry.make(self.cube, spec.sampler.options)
-        self.ledger = Ledger(study, self.cube)
-        self._json = {n: distribution_to_json(d) for n, d in self.cube.distributions.items()}
-
-    def each(self, study: Study, count: int) -> list[Proposal]:
-        """Trials that depend on no other one, each from a seed of its own."""
-        none = nothing(self.cube, len(study.directions))
-        found: list[Proposal] = []
-        for number in range(study.n_trials, study.n_trials + count):
-            ask = Ask(number, self.entry.seed(study.seed, number))
-            found += self.proposals(study, none, ask)
-        return found
-
-    def proposals(self, study: Study, known: Seen, ask: Ask) -> list[Proposal]:
-        """What the sampler suggests; random where it fails."""
-        try:
-            found = self.sampler.propose(known, ask)
-        except Exception as error:  # numerical failures have many names, and the search goes on
-            log.exception("The sampler failed: trial %d of %r is random.", ask.number, study.name)
-            note = {"sampler_error": f"{type(error).__name__}: {error}"}
-            found = RandomSampler(self.cube).propose(known, ask)
-            found = [replace(each, attrs=note) for each in found]
-        if not self.entry.blind:
-            pending = np.flatnonzero(known.pending).tolist()
-            basis = {"seen": len(known), "pending": pending, "count": ask.count}
-            found = [
-                replace(each, attrs={**each.attrs, BASIS: basis | {"place": place}})
-                for place, each in enumerate(found)
-            ]
-        return [self.proposal(ask.number + at, each) for at, each in enumerate(found)]
-
-    def proposal(self, number: int, suggestion: Suggestion) -> Proposal:
-        """A suggestion as a trial to insert."""
-        params = dict(suggestion.params)
-        distributions = {name: self._json[name] for name in params}
-        attrs, study_attrs = dict(suggestion.attrs), dict(suggestion.study_attrs)
-        return Proposal(number, params, distributions, attrs, study_attrs)
-
-    def ordered(self, params: space.Params) -> dict[str, protocol.ParamValue]:
-        """In the order of the space, each value as its distribution has it."""
-        return {
-            name: d.to_external_repr(d.to_internal_repr(params[name]))
-            for name, d in self.cube.distributions.items()
-            if name in params and space.active(self.cube.space, name, params)
-        }
+    def _current(self, study: Study) -> Proposer:
+        if self._proposer is None or self._proposer.revision != study.revision:
+            self._proposer, self._spares, self._gain = Proposer(study), _Spares(), None
+        return self._proposer
 
 
 class _Spares:

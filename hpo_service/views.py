@@ -12,6 +12,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hpo_service import budgets, curves, protocol, ranking, studies
+from hpo_service.constraints import cube_of
+from hpo_service.samplers import picks
 from hpo_service.tables import Attempt, Report, Study, Trial
 
 # A cell that begins like this would be run by a spreadsheet (OWASP ASVS 1.2.10).
@@ -21,7 +23,20 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\0")
 def study(session: Session, now: datetime, row: Study) -> protocol.Study:
     """One study, with what it has spent so far."""
     shown = many_studies(session, [row])[0]
-    return shown.model_copy(update={"spent": budgets.spent(session, now, row)})
+    found = {"spent": budgets.spent(session, now, row), "sampling": _sampling(shown)}
+    return shown.model_copy(update=found)
+
+
+def _sampling(shown: protocol.Study) -> list[protocol.Sampling]:
+    """What `auto` picks for the trials that the budget allows."""
+    spec = shown.spec
+    if spec is None or spec.search_space is None or spec.sampler.name != "auto":
+        return []
+    return [
+        protocol.Sampling(**vars(pick))
+        for pick in picks(cube_of(spec), len(shown.directions))
+        if shown.budget_trials is None or pick.first < shown.budget_trials
+    ]
 
 
 def many_studies(session: Session, rows: Sequence[Study]) -> list[protocol.Study]:
@@ -33,6 +48,7 @@ def many_studies(session: Session, rows: Sequence[Study]) -> list[protocol.Study
             state=row.state,
             ended_by=row.ended_by,
             directions=row.directions,
+            gain=row.system_attrs.get(studies.GAIN),
             n_trials=row.n_trials,
             budget_trials=row.budget_trials,
             counts=counts[row.id],

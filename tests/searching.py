@@ -7,7 +7,8 @@ from typing import Any
 
 from hpo_service import protocol
 from hpo_service.database import Database
-from hpo_service.suggest import Proposal, Search, Searches
+from hpo_service.proposing import Proposal
+from hpo_service.suggest import Search, Searches
 from hpo_service.tables import Attempt, Report, Study, Trial
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -68,10 +69,14 @@ class Bench:
         return self
 
     def propose(self) -> Proposal | None:
+        found = self.proposals(1)
+        return found[0] if found else None
+
+    def proposals(self, count: int, *, alike: bool = False) -> list[Proposal]:
         with self.searches.turn(self.study_id) as search, self.database.read() as session:
             assert isinstance(search, Search)
-            found = search.propose(session, session.get_one(Study, self.study_id))
-            return found[0] if found else None
+            study = session.get_one(Study, self.study_id)
+            return search.propose(session, study, count, alike=alike)
 
     def complete(self, trial_id: int) -> Proposal:
         with self.searches.turn(self.study_id) as search, self.database.read() as session:
@@ -82,7 +87,7 @@ class Bench:
     def insert(self, proposal: Proposal, state: str = "running", **more: Any) -> int:
         """Store a proposal as the next trial."""
         params = {"params": proposal.params, "distributions": proposal.distributions}
-        return self.row(state=state, **params, **more)
+        return self.row(state=state, system_attrs=proposal.system_attrs, **params, **more)
 
     def row(self, state: str = "running", **more: Any) -> int:
         """Store a search row under the next number; its id."""

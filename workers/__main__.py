@@ -47,6 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
             once=given.once,
             pack=given.pack,
             refill=given.refill,
+            alike=given.alike,
             device=given.device,
             threads=given.threads,
             precision=given.precision,
@@ -116,6 +117,11 @@ def _parser() -> argparse.ArgumentParser:
         default=True,
         help="lease anew as soon as some trials of a pack have ended (yes); without: tell a pack's "
         "results together and in order, for exact repetition",
+    )
+    add(
+        "--alike",
+        action="store_true",
+        help="ask for packs of one shape and batch size, which train in one pass",
     )
     add("--cache-dir", help="HPO_CACHE_DIR, else " + place.DEFAULT)
     add("--name", type=_name, default="worker", help="how this worker's name begins")

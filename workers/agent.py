@@ -68,7 +68,7 @@ class Agent:
         self._spools = spool.folder(options.cache, client.url)
         self._outbox = Outbox(client, self._on_decision, in_order=not options.refill)
         self._fetching = Fetching(client, options.cache, self._spools, self._outbox)
-        self._leasing = Leasing(client, options.name, options.study, options.objectives)
+        self._leasing = Leasing(client, options)
         self._workshop = Workshop(
             options,
             self._outbox,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from hpo_service import errors, protocol
 from hpo_service.client import READ_TIMEOUT, Client
+from workers.options import Options
 
 IDLE_SECONDS = 1.0  # between requests for a lease where the server names no pause
 MAX_IDLE_SECONDS = 60.0
@@ -16,15 +17,9 @@ MAX_IDLE_SECONDS = 60.0
 class Leasing:
     """Keeps the ids: one that was never leased is sent again, one that was is never used again."""
 
-    def __init__(
-        self,
-        client: Client,
-        worker: str,
-        study: str | int | None,
-        objectives: Sequence[str] = ("train",),
-    ) -> None:
-        self._client, self._worker, self._study = client, worker, study
-        self._objectives = list(objectives)
+    def __init__(self, client: Client, options: Options) -> None:
+        self._client, self._worker, self._study = client, options.name, options.study
+        self._objectives, self._alike = list(options.objectives), options.alike
         self._unused: list[str] = []
         self._unanswered: list[str] = []  # may have been leased, in an answer that got lost
 
@@ -42,6 +37,7 @@ class Leasing:
             lease_ids=ids,
             study=study or self._study,
             objectives=self._objectives,
+            alike=self._alike,
         )
         self._unanswered = ids
         try:

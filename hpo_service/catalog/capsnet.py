@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from hpo_service.catalog.augmentation import AugmentedHyperparameters
-from hpo_service.catalog.family import Family, training_space
+from hpo_service.catalog.family import PASS, Family, training_space
 from hpo_service.catalog.initializations import Initialization
 from hpo_service.protocol import Choice, FloatRange, IntRange
 
@@ -63,6 +63,18 @@ CAPSNET = Family(
     tasks=("classification",),
     hyperparameters=CapsnetHyperparameters,
     network=True,
+    alike=PASS
+    | {
+        "channels",
+        "kernel",
+        "stride",
+        "primary_capsules",
+        "primary_dimensions",
+        "class_dimensions",
+        "routing_iterations",
+        "decoder_units",
+        "decoder_units_2",
+    },
     kinds=("image",),
     default_space={
         "channels": IntRange(type="int", low=16, high=64, log=True),

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from hpo_service.catalog.activations import Activation
 from hpo_service.catalog.augmentation import AugmentedHyperparameters
-from hpo_service.catalog.family import Family, training_space
+from hpo_service.catalog.family import PASS, Family, training_space
 from hpo_service.catalog.initializations import Initialization
 from hpo_service.protocol import Choice, FloatRange, IntRange
 
@@ -104,6 +104,20 @@ CNN = Family(
     tasks=("classification", "regression"),
     hyperparameters=CnnHyperparameters,
     network=True,
+    alike=PASS
+    | {
+        "hidden_layers",
+        "channels",
+        "channel_growth",
+        "kernel",
+        "stride",
+        "pooling",
+        "activation",
+        "leaky_slope",
+        "normalization",
+        "head",
+        "head_units",
+    },
     kinds=("image", "sequence"),
     default_space={
         "hidden_layers": IntRange(type="int", low=2, high=3),

@@ -131,6 +131,7 @@ class Family:
     `network`: trained by epochs and so with a curve; else fitted at once (one step).
     `baseline`: scored with its defaults beside every study of its tasks; `baseline_width`: where
     that is not cheap on wide data, the most inputs times classes (or targets) it is done for.
+    `alike`: the hyperparameters that networks have in common which train in one pass.
     `kinds`: of data it can be given; `per_step`: whether it can tell a class for each step.
     """
 
@@ -143,8 +144,13 @@ class Family:
     network: bool
     baseline: bool = False
     baseline_width: int | None = None
+    alike: frozenset[str] = frozenset()
     kinds: tuple[protocol.DataKind, ...] = ("table", "image", "sequence", "symbols")
     per_step: bool = False
+
+
+# What networks of one pass have in common in every family: their batches, and their rows.
+PASS = frozenset({"batch_size", "early_stopping"})
 
 
 def training_space(

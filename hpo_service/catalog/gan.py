@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from hpo_service.catalog.activations import Activation
-from hpo_service.catalog.family import Family, NetworkHyperparameters
+from hpo_service.catalog.family import PASS, Family, NetworkHyperparameters
 from hpo_service.catalog.initializations import Initialization
 from hpo_service.catalog.optimizers import Optimizer
 from hpo_service.protocol import Choice, FloatRange, IntRange
@@ -89,6 +89,17 @@ GAN = Family(
     tasks=("generation",),
     hyperparameters=GanHyperparameters,
     network=True,
+    alike=PASS
+    | {
+        "generator_layers",
+        "generator_units",
+        "discriminator_layers",
+        "discriminator_units",
+        "noise",
+        "activation",
+        "loss",
+        "gradient_penalty",
+    },
     kinds=("table", "image"),
     default_space={
         "generator_layers": IntRange(type="int", low=1, high=3),

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from hpo_service.catalog.activations import Activation
-from hpo_service.catalog.family import Family, NetworkHyperparameters, training_space
+from hpo_service.catalog.family import PASS, Family, NetworkHyperparameters, training_space
 from hpo_service.catalog.initializations import Initialization
 from hpo_service.protocol import Choice, FloatRange, IntRange
 
@@ -118,6 +118,7 @@ MLP = Family(
     tasks=("classification", "regression"),
     hyperparameters=MlpHyperparameters,
     network=True,
+    alike=PASS | {"hidden_layers", "hidden_units", "shape", "normalization", "embedding"},
     default_space={
         "hidden_layers": IntRange(type="int", low=1, high=3),
         "hidden_units": IntRange(type="int", low=32, high=256, log=True),

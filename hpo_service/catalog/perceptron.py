@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from hpo_service.catalog.family import Family, NetworkHyperparameters, training_space
+from hpo_service.catalog.family import PASS, Family, NetworkHyperparameters, training_space
 from hpo_service.catalog.initializations import Initialization
 from hpo_service.catalog.optimizers import Optimizer
 from hpo_service.protocol import Choice
@@ -43,6 +43,7 @@ PERCEPTRON = Family(
     tasks=("classification",),
     hyperparameters=PerceptronHyperparameters,
     network=True,
+    alike=PASS | {"rule"},
     default_space={
         "rule": Choice(type="categorical", choices=["perceptron", "surrogate"]),
         **training_space(sgd=(1e-3, 0.5), adaptive=(1e-4, 3e-2), batch_sizes=[16, 32, 64]),

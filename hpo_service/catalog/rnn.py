@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from hpo_service.catalog.family import Family, NetworkHyperparameters, training_space
+from hpo_service.catalog.family import PASS, Family, NetworkHyperparameters, training_space
 from hpo_service.catalog.initializations import Initialization
 from hpo_service.protocol import Choice, FloatRange, IntRange
 
@@ -79,6 +79,16 @@ RNN = Family(
     tasks=("classification", "regression"),
     hyperparameters=RnnHyperparameters,
     network=True,
+    alike=PASS
+    | {
+        "cell",
+        "hidden_layers",
+        "hidden_units",
+        "bidirectional",
+        "readout",
+        "activation",
+        "embedding",
+    },
     kinds=("sequence", "symbols"),
     per_step=True,
     # Not `bidirectional`: a study of the next symbol has to refuse it.

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from hpo_service import __version__
-from hpo_service.cli import data, demo, export, nested, predict, server, studies, up
+from hpo_service.cli import data, demo, export, nested, predict, replay, server, studies, up
 from hpo_service.cli.frame import Root
 
 RUN = "Run"
@@ -43,6 +43,7 @@ app.command(epilog="Example: hpo demo --no-wait", rich_help_panel=RUN)(demo.demo
 app.command(epilog="Example: hpo up --workers 4", rich_help_panel=RUN)(up.up)
 app.command(epilog="Example: hpo serve --port 8080", rich_help_panel=RUN)(server.serve)
 app.command(epilog="Example: hpo worker --device cuda:0", rich_help_panel=RUN)(server.worker)
+studies.studies.command(epilog="Example: hpo study replay my-digits")(replay.replay)
 app.add_typer(studies.studies, name="study", rich_help_panel=USE)
 app.add_typer(nested.nested, name="nested", rich_help_panel=USE)
 app.add_typer(studies.trials, name="trial", rich_help_panel=USE)

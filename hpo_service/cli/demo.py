@@ -45,7 +45,6 @@ STUDY: dict[str, Any] = {
         "learning_rate": {"type": "float", "low": 0.001, "high": 0.5, "log": True},
         "momentum": {"type": "float", "low": 0.0, "high": 0.95},
     },
-    "sampler": {"name": "tpe"},
     "pruner": {"name": "none"},
     "budget": {"trials": 30},
     "seed": 0,

@@ -82,3 +82,7 @@ Seconds = Annotated[float | None, typer.Option(help="Budget: from the start of t
 GoodEnough = Annotated[
     float | None, typer.Option("--target", help="A value that is good enough: ends the search.")
 ]
+NoGain = Annotated[
+    bool,
+    typer.Option("--no-gain", help="End when more trials would gain less than the noise."),
+]

@@ -28,6 +28,18 @@ def studies_table(studies: Sequence[protocol.Study]) -> Table:
     return table
 
 
+def remarks(study: protocol.Study) -> Iterator[str]:
+    """Which sampler was picked and why, and why the search ended early."""
+    for pick in study.sampling:
+        since = f" from trial {pick.first} on" if pick.first else ""
+        yield f"Sampler{since}: {pick.sampler}, since {pick.reason}."
+    if study.ended_by == "no_gain" and study.gain:
+        yield (
+            f"The search ended early: ten more trials could be expected to gain "
+            f"{study.gain.expected:.2g}, and the best value is uncertain by {study.gain.noise:.2g}."
+        )
+
+
 def datasets_table(datasets: Sequence[protocol.Dataset]) -> Table:
     """One row per data set."""
     table = plain_table("data set", "task", "rows", "a row is", "")

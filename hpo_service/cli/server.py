@@ -119,6 +119,10 @@ def worker(
     threads: Threads = None,
     pack: Pack = 1,
     refill: Refill = True,
+    alike: Annotated[
+        bool,
+        typer.Option("--alike", help="Packs of one shape and batch size: they train in one pass."),
+    ] = False,
     objective: Objective = None,
     once: Annotated[bool, typer.Option("--once", help="End when there is nothing to do.")] = False,
     cache_dir: Annotated[Path | None, typer.Option(help="Folder of data and spool.")] = None,
@@ -133,6 +137,7 @@ def worker(
     options: dict[str, str | int | Path | None] = {
         "study": study,
         **training(device, threads, pack, refill, objective),
+        "alike": alike,
         "once": once,
         "cache-dir": cache_dir,
         "name": name,

@@ -45,7 +45,8 @@ def create(
     trials: Annotated[int | None, typer.Option(help="Budget: trials in all.")] = None,
     seconds: options.Seconds = None,
     good_enough: options.GoodEnough = None,
-    sampler: Annotated[str | None, typer.Option(help="tpe, gp, random, sobol, grid ...")] = None,
+    no_gain: options.NoGain = False,
+    sampler: Annotated[str | None, typer.Option(help="auto, tpe, gp, random, grid ...")] = None,
     pruner: Annotated[str | None, typer.Option(help="none, median or asha.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all its randomness.")] = None,
     validation: options.Method = None,
@@ -86,6 +87,7 @@ def create(
         "budget.trials": trials,
         "budget.seconds": seconds,
         "budget.target": good_enough,
+        "budget.no_gain": no_gain or None,
         "seed": seed,
         **{f"objective.params.{key}": value for key, value in parsed_params(params).items()},
     }
@@ -123,6 +125,7 @@ def show(
     with connect(url, token) as client:
         found = client.study(study)
         out.print(results.studies_table([found]))
+        out.print(*results.remarks(found), sep="\n", markup=False)
         best = best_trials(client, found, top)
         if best:
             out.print(*results.leaderboard(found, best))

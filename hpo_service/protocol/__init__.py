@@ -97,11 +97,13 @@ from hpo_service.protocol.study import (
     Counts,
     CustomObjective,
     ExternalObjective,
+    Gain,
     LearningCurveSpec,
     Objective,
     Outer,
     Page,
     Plugin,
+    Sampling,
     Serve,
     Spent,
     Studies,
@@ -112,7 +114,17 @@ from hpo_service.protocol.study import (
     Validation,
     ability,
 )
-from hpo_service.protocol.trials import Curve, ManualTrial, Point, Trial, TrialError, Trials
+from hpo_service.protocol.trials import (
+    Curve,
+    ManualTrial,
+    Point,
+    Replay,
+    Replayed,
+    ReplayOutcome,
+    Trial,
+    TrialError,
+    Trials,
+)
 
 __all__ = [
     "CHECKPOINT",
@@ -159,6 +171,7 @@ __all__ = [
     "FixedValue",
     "FloatRange",
     "Fresh",
+    "Gain",
     "Held",
     "Importances",
     "Int63",
@@ -185,8 +198,12 @@ __all__ = [
     "Plugin",
     "Point",
     "Problem",
+    "Replay",
+    "ReplayOutcome",
+    "Replayed",
     "Report",
     "Reports",
+    "Sampling",
     "Scored",
     "SearchSpace",
     "Serve",

@@ -13,7 +13,9 @@ MAX_NAME = 100
 MAX_GRID_POINTS = 100_000
 
 StudyState = Literal["running", "paused", "finishing", "finished"]
-EndedBy = Literal["budget", "space", "target", "time", "device_seconds", "epochs", "user"]
+EndedBy = Literal[
+    "budget", "space", "target", "time", "device_seconds", "epochs", "no_gain", "user"
+]
 TrialState = Literal["waiting", "running", "complete", "pruned", "fail", "cancelled"]
 TrialKind = Literal["search", "baseline", "confirm", "final"]
 Direction = Literal["minimize", "maximize"]

@@ -44,6 +44,13 @@ class LeaseRequest(Model):
             "a function.",
         ),
     ] = ["train"]
+    alike: Annotated[
+        bool,
+        Field(
+            description="Of several new trials of a family of networks: all with the shape and "
+            "batch size of the first, so that they can be trained in one pass."
+        ),
+    ] = False
 
     @field_validator("lease_ids")
     @classmethod

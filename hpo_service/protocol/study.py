@@ -222,6 +222,13 @@ class Budget(Model):
         Finite | None,
         Field(description="A value that is good enough: for one metric, in its direction."),
     ] = None
+    no_gain: Annotated[
+        bool,
+        Field(
+            description="End when what ten more trials can be expected to gain is less than the "
+            "noise of the best value: for one metric, after 30 complete trials."
+        ),
+    ] = False
 
     @model_validator(mode="after")
     def _ends(self) -> Self:
@@ -236,6 +243,21 @@ class Spent(Model):
     seconds: float
     device_seconds: float
     epochs: int
+
+
+class Gain(Model):
+    """What ten more trials can be expected to gain, and the noise of the best value."""
+
+    expected: float
+    noise: float
+
+
+class Sampling(Model):
+    """Which sampler `auto` has picked for the trials from number `first` on, and why."""
+
+    first: int
+    sampler: str
+    reason: str
 
 
 class StudySpec(Model):
@@ -254,7 +276,7 @@ class StudySpec(Model):
             "1024`; one that names a parameter which is not active is met.",
         ),
     ] = []
-    sampler: Plugin = Plugin(name="tpe")
+    sampler: Plugin = Plugin(name="auto")
     pruner: Plugin = Plugin(name="none")
     budget: Budget
     first: Annotated[
@@ -336,6 +358,10 @@ class Study(Model):
     n_trials: int
     budget_trials: int | None
     spent: Annotated[Spent | None, Field(description="Of one study; not in a listing.")] = None
+    gain: Annotated[Gain | None, Field(description="What ended a search by `no_gain`.")] = None
+    sampling: Annotated[
+        list[Sampling], Field(description="What `auto` has picked; not in a listing.")
+    ] = []
     counts: Counts
     best: list[Best]
     spec: StudySpec | None

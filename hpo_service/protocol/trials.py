@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, StringConstraints
 
@@ -78,3 +78,22 @@ class Point(Model):
 
 class Curve(Model):
     points: list[Point]
+
+
+ReplayOutcome = Literal["same", "other", "given", "unknown"]
+
+
+class Replayed(Model):
+    """A trial's parameters beside what is proposed from what its own proposal depended on.
+
+    given: they were not proposed, but somebody's own; unknown: the trial does not say.
+    """
+
+    number: int
+    outcome: ReplayOutcome
+    params: dict[str, FixedValue]
+    replayed: dict[str, FixedValue] | None = None
+
+
+class Replay(Page):
+    trials: list[Replayed]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Query, Response
 from sqlalchemy import select
 
-from hpo_service import diagnoses, final, learning_curve, plots, protocol, studies, views
+from hpo_service import diagnoses, final, learning_curve, plots, protocol, replay, studies, views
 from hpo_service.routes.dependencies import ServiceDep, StudyKey
 from hpo_service.tables import Trial
 
@@ -54,6 +54,20 @@ def learning_curve_over_rows(study: StudyKey, service: ServiceDep) -> protocol.L
     """The winner's scores by rows trained on, of the study that `POST` made for it."""
     with service.database.read() as session:
         return learning_curve.result(session, studies.get(session, study))
+
+
+@router.get("/replay")
+def replayed_proposals(
+    study: StudyKey,
+    service: ServiceDep,
+    after: Annotated[
+        int, Query(ge=0, le=protocol.MAX_INT, description="Number of the trial to begin with.")
+    ] = 0,
+    limit: Annotated[int, Query(ge=1, le=100, description="Proposals to make again.")] = 20,
+) -> protocol.Replay:
+    """Each trial's proposal made again, from what it depended on: the same, if all is well."""
+    with service.database.read() as session:
+        return replay.replay(session, studies.get(session, study), after, limit)
 
 
 @router.get("/importances")

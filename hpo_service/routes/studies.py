@@ -32,7 +32,6 @@ SPECS = {
                 "learning_rate": {"type": "float", "low": 0.0001, "high": 0.3, "log": True},
                 "momentum": {"type": "float", "low": 0.0, "high": 0.99},
             },
-            "sampler": {"name": "tpe"},
             "pruner": {"name": "asha"},
             "budget": {"trials": 50},
         }

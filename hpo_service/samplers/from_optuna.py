@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler, CmaEsSampler, NSGAIISampler, TPESampler
+from optuna.samplers import BaseSampler, CmaEsSampler, NSGAIISampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from pydantic import Field
@@ -130,33 +130,6 @@ def _single(
         return choice
     low: ParamValue = distribution.low
     return low
-
-
-class TpeOptions(Options):
-    """Tree-structured Parzen estimator: densities of good and of other trials (Bergstra, 2011)."""
-
-    n_startup_trials: Annotated[
-        int, Field(ge=1, le=10_000, description="Finished trials before the model is asked.")
-    ] = 10
-    n_ei_candidates: Annotated[
-        int, Field(ge=1, le=10_000, description="Points drawn, of which the best is taken.")
-    ] = 24
-
-
-def _tpe(cube: Cube, options: TpeOptions) -> FromOptuna:
-    def make(seed: int) -> BaseSampler:
-        # Running trials count as bad ones, so that parallel workers keep apart.
-        return TPESampler(
-            seed=seed,
-            n_startup_trials=options.n_startup_trials,
-            n_ei_candidates=options.n_ei_candidates,
-            constant_liar=True,
-        )
-
-    return FromOptuna(cube, make)
-
-
-TPE = SamplerEntry(options=TpeOptions, build=_tpe)
 
 
 class CmaEsOptions(Options):

@@ -57,7 +57,7 @@ class GpSampler:
         finished = np.count_nonzero(seen.where("complete", "pruned"))
         if finished < self.options.n_startup_trials or len(data.values) < 2:
             return self._evenly(ask, choice)
-        points = _points(self.cube, data.rows)
+        points = points_of(self.cube, data.rows)
         given = model.fit(points, data.values, data.noise, self.cube.unordered, self._start(seen))
         posterior = model.Posterior.of(points, data.values, data.noise, self.cube.unordered, given)
         return self._best(ask, choice, data, self._with_lies(posterior, data))
@@ -87,7 +87,7 @@ class GpSampler:
             row = choice.take(rows)
             found.append(Suggestion(self.cube.params(row), note))
             if place + 1 < ask.count:
-                point = _points(self.cube, row[None])
+                point = points_of(self.cube, row[None])
                 believed = posterior.mean(point)
                 posterior, best = posterior.extended(point, believed), min(best, float(believed[0]))
         return found
@@ -110,7 +110,7 @@ class GpSampler:
         Ginsbourger et al., "Kriging is well-suited to parallelize optimization" (2010). What came
         to nothing is believed to be no better than the middle of the others.
         """
-        failed, running = _points(self.cube, data.failed), _points(self.cube, data.running)
+        failed, running = points_of(self.cube, data.failed), points_of(self.cube, data.running)
         lies = np.maximum(posterior.mean(failed), np.median(data.values))
         posterior = posterior.extended(failed, lies)
         return posterior.extended(running, posterior.mean(running))
@@ -123,7 +123,7 @@ class _Gain:
         self.cube, self.posterior, self.best = cube, posterior, best
 
     def __call__(self, rows: Rows) -> model.Vector:
-        mean, deviation = self.posterior.mean_and_deviation(_points(self.cube, rows))
+        mean, deviation = self.posterior.mean_and_deviation(points_of(self.cube, rows))
         return model.log_expected_improvement(mean, deviation, self.best)
 
 
@@ -133,7 +133,7 @@ class _Choice:
     def __init__(self, cube: Cube, seen: Seen, data: gp_data.Data) -> None:
         self.cube = cube
         self.taken = _keys(seen.rows)
-        self.running = _points(cube, data.running)
+        self.running = points_of(cube, data.running)
         self.reach = np.where(cube.unordered, 0.0, NEAR)
 
     def take(self, rows: Rows) -> Rows:
@@ -143,18 +143,18 @@ class _Choice:
         """
         found = self._first(rows)
         self.taken = np.r_[self.taken, _keys(found[None])]
-        self.running = np.vstack([self.running, _points(self.cube, found[None])])
+        self.running = np.vstack([self.running, points_of(self.cube, found[None])])
         return found
 
     def _first(self, rows: Rows) -> Rows:
         new = np.flatnonzero(~np.isin(_keys(rows), self.taken))
-        for at, point in zip(new, _points(self.cube, rows[new]), strict=True):
+        for at, point in zip(new, points_of(self.cube, rows[new]), strict=True):
             if not (np.abs(self.running - point) <= self.reach).all(1).any():
                 return np.asarray(rows[at])
         return np.asarray(rows[new[0]] if len(new) else rows[0])
 
 
-def _points(cube: Cube, rows: Rows) -> model.Points:
+def points_of(cube: Cube, rows: Rows) -> model.Points:
     """Positions as the model takes them: what is not active is in the middle, or no choice."""
     positions = cube.positions(rows)
     return np.where(np.isnan(positions), np.where(cube.unordered, -1.0, 0.5), positions)

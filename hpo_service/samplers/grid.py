@@ -9,14 +9,13 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from functools import cached_property
 from typing import Annotated, Any
 
-import numpy as np
 from pydantic import Field
 
 from hpo_service import errors, space
-from hpo_service.cube import Cube
+from hpo_service.cube import Cube, Rows
 from hpo_service.plugins import Options
 from hpo_service.protocol import (
     MAX_GRID_POINTS,
@@ -31,7 +30,6 @@ from hpo_service.seen import CODES, Seen
 from hpo_service.space import Space
 
 Point = dict[str, ParamValue]
-Key = tuple[tuple[str, int], ...]
 
 # Values closer than this part of their range are one: much less than two points can be apart.
 RESOLUTION = 10**9
@@ -59,59 +57,64 @@ class GridSampler:
 
     def __init__(self, cube: Cube, options: GridOptions) -> None:
         self.cube, self.options = cube, options
-        self._taken: set[Key] = set()
+        self._grid = Grid(cube.space, options, {})
+        self._taken: set[int] = set()
         self._known = 0
-        self._ahead: list[Point] = []
-        self._rest: Iterator[Point] | None = None
+        self._ahead: list[int] = []
+        self._rest: Iterator[int] | None = None
 
     def propose(self, seen: Seen, ask: Ask) -> list[Suggestion]:
         """The next points that agree with the fixed parameters, if there are any."""
-        waiting = self._note(seen)
         if ask.fixed:
-            return self._agreeing(waiting, ask)
+            return self._agreeing(seen, ask)
+        waiting = self._note(seen)
         if self._rest is None:
-            self._rest = self._points(ask)
-        self._ahead = [point for point in self._ahead if self._key(point) not in self._taken]
+            self._rest = self._order(self._grid, ask.seed)
+        self._ahead = [number for number in self._ahead if number not in self._taken]
         # What was proposed may not have been stored: points leave the list when they are.
-        found = [point for point in self._ahead if self._key(point) not in waiting][: ask.count]
-        while len(found) < ask.count and (point := next(self._rest, None)) is not None:
-            if (key := self._key(point)) not in self._taken:
-                self._ahead.append(point)
-                found += [] if key in waiting else [point]
-        return [Suggestion(point) for point in found]
+        found = [number for number in self._ahead if number not in waiting][: ask.count]
+        while len(found) < ask.count and (number := next(self._rest, None)) is not None:
+            if number not in self._taken and self._allowed(self._grid, number):
+                self._ahead.append(number)
+                found += [] if number in waiting else [number]
+        return [Suggestion(self._grid.point(number)) for number in found]
 
-    def _agreeing(self, waiting: set[Key], ask: Ask) -> list[Suggestion]:
-        stored = self._taken | waiting
-        fresh = (point for point in self._points(ask) if self._key(point) not in stored)
-        found = list(islice(fresh, ask.count))
-        if not found:  # a manual trial is evaluated in any case
-            found = list(islice(self._points(ask), 1))
-        return [Suggestion(point) for point in found]
+    def _agreeing(self, seen: Seen, ask: Ask) -> list[Suggestion]:
+        """From a grid of its own: fixed values need not be on the other one."""
+        grid = Grid(self.cube.space, self.options, ask.fixed)
+        stored = _numbers(grid, seen.rows)
+        allowed = [n for n in self._order(grid, ask.seed) if self._allowed(grid, n)]
+        fresh = [number for number in allowed if number not in stored]
+        # A manual trial is evaluated in any case.
+        found = fresh[: ask.count] or allowed[:1]
+        return [Suggestion(grid.point(number)) for number in found]
 
-    def _points(self, ask: Ask) -> Iterator[Point]:
-        """The points of the grid in the order they are tried, without those that break a rule."""
-        numbered = Grid(self.cube.space, self.options, ask.fixed)
-        for number in range(len(numbered)):
-            at = _shuffled(number, len(numbered), ask.seed) if self.options.shuffle else number
-            point = numbered.point(at)
-            if not self.cube.constraints or self.cube.feasible(self.cube.rows([point])).all():
-                yield point
+    def _order(self, grid: Grid, seed: int) -> Iterator[int]:
+        """The numbers of the points as they are tried."""
+        if not self.options.shuffle:
+            return iter(range(len(grid)))
+        return (_shuffled(number, len(grid), seed) for number in range(len(grid)))
 
-    def _note(self, seen: Seen) -> set[Key]:
+    def _allowed(self, grid: Grid, number: int) -> bool:
+        if not self.cube.constraints:
+            return True
+        return bool(self.cube.feasible(self.cube.rows([grid.point(number)])).all())
+
+    def _note(self, seen: Seen) -> set[int]:
         """Remember the points of trials; of those that wait, and may get more parameters, apart."""
-        fresh = np.arange(self._known, len(seen))
-        waits = np.flatnonzero(seen.states == CODES["waiting"])
-        self._taken |= self._keys(seen, np.setdiff1d(fresh, waits))
+        rows = seen.rows[self._known :]
+        waits = seen.states[self._known :] == CODES["waiting"]
+        self._taken |= _numbers(self._grid, rows[~waits])
+        waiting = _numbers(self._grid, rows[waits])
         # From the first that waits on they are read again.
-        self._known = int(waits[0]) if len(waits) else len(seen)
-        return self._keys(seen, waits)
+        self._known += int(waits.argmax()) if waits.any() else len(rows)
+        return waiting
 
-    def _keys(self, seen: Seen, numbers: Any) -> set[Key]:
-        rows = seen.rows[numbers]
-        return {self._key(self.cube.params(row)) for row in rows[self.cube.inside(rows)]}
 
-    def _key(self, point: space.Params) -> Key:
-        return key_of(self.cube.space, point)
+def _numbers(grid: Grid, rows: Rows) -> set[int]:
+    """Which points of the grid are among the rows."""
+    numbers = map(grid.number, rows.tolist())
+    return {number for number in numbers if number is not None}
 
 
 def check(cube: Cube, options: GridOptions) -> None:
@@ -175,7 +178,7 @@ class Grid:
         """The point of this number, at least 0 and less than there are."""
         chosen: Point = {}
         for at, name in enumerate(self.names):
-            if not space.active(self.space, name, chosen):
+            if not self._active(name, chosen):
                 continue
             if name not in self._deciding[at + 1]:
                 each = self._size(at + 1, chosen)
@@ -190,6 +193,38 @@ class Grid:
             chosen[name] = value
         return chosen
 
+    def number(self, row: Sequence[float]) -> int | None:
+        """The number of the point with these values, as a `Cube` has them; None for any other."""
+        chosen: Point = {}
+        number = 0
+        for at, (name, value) in enumerate(zip(self.names, row, strict=True)):
+            active = self._active(name, chosen)
+            if active == math.isnan(value):
+                return None
+            if not active:
+                continue
+            place = self._places[name].get(_key(self.space[name], value))
+            if place is None:
+                return None
+            number += self._before(at, chosen, place)
+            chosen[name] = self._axes[name][place]
+        return number
+
+    def _before(self, at: int, chosen: Point, place: int) -> int:
+        """How many points that begin as `chosen` come before those with this place of the next."""
+        name = self.names[at]
+        if name not in self._deciding[at + 1]:
+            return place * self._size(at + 1, chosen) if place else 0
+        return sum(self._size(at + 1, chosen | {name: v}) for v in self._axes[name][:place])
+
+    @cached_property
+    def _places(self) -> dict[str, dict[int | None, int]]:
+        """Of each parameter the places of its values on the axis."""
+        return {name: _places(self.space[name], values) for name, values in self._axes.items()}
+
+    def _active(self, name: str, chosen: Point) -> bool:
+        return not self.space[name].when or space.active(self.space, name, chosen)
+
     def _size(self, at: int, chosen: Point) -> int:
         """How many points begin with these values of the first `at` names."""
         if at == len(self.names):
@@ -201,7 +236,7 @@ class Grid:
 
     def _counted(self, at: int, chosen: Point) -> int:
         name = self.names[at]
-        if not space.active(self.space, name, chosen):
+        if not self._active(name, chosen):
             return self._size(at + 1, chosen)
         if name not in self._deciding[at + 1]:
             return len(self._axes[name]) * self._size(at + 1, chosen)
@@ -286,19 +321,25 @@ def _between(given: IntRange | FloatRange, share: float) -> float:
 # --- which point a trial is -----------------------------------------------------------------
 
 
-def key_of(searched: Space, params: space.Params) -> Key:
-    """What tells points apart: each parameter's place in its range; empty for no point at all."""
-    if not all(n in searched and space.possible(searched[n], v) for n, v in params.items()):
-        return ()
-    return tuple((n, _place(searched[n], params[n])) for n in searched if n in params)
-
-
-def _place(given: Distribution, value: Any) -> int:
+def _places(given: Distribution, values: Sequence[ParamValue]) -> dict[int | None, int]:
     if isinstance(given, Choice):
-        return next(i for i, choice in enumerate(given.choices) if space.same(choice, value))
+        return {
+            next(i for i, choice in enumerate(given.choices) if space.same(choice, value)): place
+            for place, value in enumerate(values)
+        }
+    numbers = [float(value) for value in values]  # type: ignore[arg-type]
+    return {_key(given, number): place for place, number in enumerate(numbers)}
+
+
+def _key(given: Distribution, number: float) -> int | None:
+    """What tells the values of a parameter apart, from the number a row has; None outside of it."""
+    if isinstance(given, Choice):
+        return int(number)
+    if not given.low <= number <= given.high:
+        return None
     if isinstance(given, IntRange):
-        return int(value)
-    low, high, number = given.low, given.high, float(value)
+        return int(number)
+    low, high = given.low, given.high
     if low == high:
         return 0
     if given.log:

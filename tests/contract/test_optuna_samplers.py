@@ -16,13 +16,13 @@ from optuna.testing.pytest_samplers import (
 
 from hpo_service.samplers.as_optuna import AsOptuna
 
-OWN = ["random", "sobol", "gp"]
-SEVERAL = ["random", "sobol"]
+OWN = ["random", "sobol", "tpe", "gp"]
+SEVERAL = ["random", "sobol", "tpe"]
 Make = Callable[[], AsOptuna]
 
 
 def made(request: pytest.FixtureRequest) -> Make:
-    options = {"n_startup_trials": 2} if request.param == "gp" else {}
+    options = {"n_startup_trials": 2} if request.param in ("gp", "tpe") else {}
     return lambda: AsOptuna(request.param, options, seed=0)
 
 

@@ -90,6 +90,7 @@ def test_a_study_from_options_to_its_end(hpo: Hpo, tmp_path: Path) -> None:
     done(hpo("study", "export", "flowers", "--output", str(table)))
     assert table.read_text().startswith("number,")
 
+    assert "2 given by hand" in done(hpo("study", "replay", "flowers"))
     assert "flowers" in done(hpo("study", "show", "flowers"))
     assert "--yes" in failed(hpo("study", "delete", "flowers"))
     done(hpo("study", "delete", "flowers", "--yes"))
@@ -227,7 +228,11 @@ def test_upgrading_makes_the_tables(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("words", "pack", "refill"),
-    [((), 1, True), (("--pack", "8"), 8, True), (("--pack", "8", "--no-refill"), 8, False)],
+    [
+        ((), 1, True),
+        (("--pack", "8"), 8, True),
+        (("--pack", "8", "--no-refill", "--alike"), 8, False),
+    ],
 )
 def test_a_worker_gets_its_options(
     monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], pack: int, refill: bool
@@ -237,6 +242,7 @@ def test_a_worker_gets_its_options(
     done(run("worker", "--device", "cuda:1", *words))
     given = worker._parser().parse_args(lines[0][4:])
     assert (given.device, given.pack, given.refill) == ("cuda:1", pack, refill)
+    assert given.alike == ("--alike" in words)
 
 
 def test_a_worker_gets_a_function_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from workers.training.estimators import EstimatorGroup
 from workers.training.folds import Folds
 from workers.training.lanes import Lane, Lanes, State, shape_of
 from workers.training.scores import Scores, combine, predictions
-from workers.training.trial import Trial
+from workers.training.trial import Trial, sets_aside
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ class NetworkGroup:
     @property
     def key(self) -> Hashable:
         """What a trial must agree in to join."""
-        return _pass_of(self._model, self.trials[0])
+        return _key(self._model, self.trials[0])
 
     @property
     def notes(self) -> dict[str, Any]:
@@ -357,7 +357,7 @@ def plan(
     for trial in trials:
         model = MODELS[trial.family.name]
         if isinstance(model, NetworkModel):
-            alike.setdefault(_pass_of(model, trial), []).append(trial)
+            alike.setdefault(_key(model, trial), []).append(trial)
         else:
             groups.append(EstimatorGroup(trial, folds))
     for group in running:
@@ -369,7 +369,11 @@ def plan(
     return groups + [NetworkGroup(together, folds, limit) for together in alike.values()]
 
 
-def _pass_of(model: NetworkModel, trial: Trial) -> Hashable:
-    settings = trial.settings
-    same = (settings.batch_size, trial.inner)
-    return trial.family.name, model.kind(settings), model.shape(settings), same
+def _key(model: NetworkModel, trial: Trial) -> Hashable:
+    return pass_of(trial.family.name, model, trial.settings)
+
+
+def pass_of(family: str, model: NetworkModel, settings: Any) -> Hashable:
+    """Equal for networks that can train in one pass."""
+    same = settings.batch_size, sets_aside(settings)
+    return family, model.kind(settings), model.shape(settings), same

@@ -27,7 +27,7 @@ class Trial:
     @property
     def inner(self) -> bool:
         """Whether some training rows are set aside to stop by."""
-        return getattr(self.settings, "early_stopping", "mean") == "inner"
+        return sets_aside(self.settings)
 
     @property
     def ensemble(self) -> bool:
@@ -67,3 +67,8 @@ def horizon(settings: Any, counts: Sequence[int]) -> int:
     if settings.iterations is None:
         return int(settings.epochs)
     return int(-(-settings.iterations // -(-min(counts) // settings.batch_size)))
+
+
+def sets_aside(settings: Any) -> bool:
+    """Whether a network with these settings stops by training rows that are set aside."""
+    return getattr(settings, "early_stopping", "mean") == "inner"
