@@ -70,10 +70,11 @@ class TpeSampler:
             row = self._chosen(judge, self._candidates(judge, pool.ranked(start, end), ask, rng))
             if row is None:
                 break
-            self.taken.add(row)
-            judge.add(row)
-            pool.avoid(row)
             found.append(Suggestion(self.cube.params(row)))
+            if len(found) < ask.count:
+                self.taken.add(row)
+                judge.add(row)
+                pool.avoid(row)
         return found
 
     def _chosen(self, judge: _Judge, candidates: Iterator[Rows]) -> Rows | None:

@@ -101,14 +101,13 @@ def _groups(seen: Seen, complete: Mask, pruned: Mask) -> Iterator[Indices]:
 
 def _first(seen: Seen, numbers: Indices, count: int) -> Indices:
     """So many of the best of these, the best first."""
-    losses = seen.losses[numbers]
     if seen.metrics == 1 and len(numbers) > count:
-        kept = np.sort(np.argpartition(losses[:, 0], count - 1)[:count])
+        kept = np.sort(np.argpartition(seen.losses[:, 0][numbers], count - 1)[:count])
+        numbers = numbers[kept]
     elif seen.metrics > 1 and len(numbers) > COMPARED:
-        kept = np.union1d(_leading(losses), np.arange(len(numbers) - COMPARED, len(numbers)))
-    else:
-        kept = np.arange(len(numbers))
-    return numbers[kept][dominance.order(losses[kept])[:count]]
+        leading = numbers[_leading(seen.losses[numbers])]
+        numbers = np.union1d(leading, numbers[-COMPARED:])
+    return numbers[dominance.order(seen.losses[numbers])[:count]]
 
 
 def _leading(losses: Losses) -> Indices:
@@ -151,8 +150,8 @@ class Taken:
         ended = ~seen.pending
         fresh, known = ended.copy(), self._known[: len(seen)]
         fresh[: len(known)] &= ~known
-        self._finished.update(self._keys(seen.rows[fresh & seen.legal]))
-        self._others = set(self._keys(seen.rows[~ended & seen.legal]))
+        self._finished.update(self._keys(seen.rows[np.flatnonzero(fresh & seen.legal)]))
+        self._others = set(self._keys(seen.rows[np.flatnonzero(seen.pending & seen.legal)]))
         self._known = ended
 
     def new(self, rows: Rows) -> Mask:

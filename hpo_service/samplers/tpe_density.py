@@ -110,7 +110,8 @@ class Density:
 
     @cached_property
     def _usual(self) -> Vector:
-        return np.asarray(np.median(self.widths, axis=0))
+        # Side by side in memory: the median is several times as quick.
+        return np.asarray(np.median(np.ascontiguousarray(self.widths.T), axis=1))
 
     def log(self, features: Matrix) -> Vector:
         """The logarithm of the density, times the sum of weights, at points (n, features)."""
