@@ -22,7 +22,7 @@ SEEDS, QUICK_SEEDS = 20, 2
 # Of the short form: some of each kind, and none of what takes longest.
 QUICK = ("hpobench-australian", "nasbench201-cifar10", "bbob-f15", "conditional-f9-f15")
 SLOWEST = "Optuna GP"
-OURS = ("gp",)
+OURS = ("auto", "gp", "tpe")
 
 
 def main() -> None:

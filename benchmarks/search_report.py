@@ -15,6 +15,7 @@ from benchmarks.problems import Problem
 from benchmarks.search_runs import Run
 
 Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 BENCH = "search_quality"
 BUDGETS = (25, 50, 100)
@@ -109,7 +110,7 @@ def report(scores: Scores, ours: Sequence[str], half: str) -> None:
     levels(scores, half)
     for kind in dict.fromkeys(each.kind for each in scores.problems.values()):
         levels(scores.of(lambda each, kind=kind: each.kind == kind), f"{half}, {kind}")
-    for name in ours:
+    for name in (each for each in ours if each in scores.regret):
         _not_worse(scores, name, half)
         for other in BEATEN:
             _better(scores, name, other, half)
@@ -120,7 +121,7 @@ def report(scores: Scores, ours: Sequence[str], half: str) -> None:
 def levels(scores: Scores, where: str) -> None:
     """Regret, share of better settings and mean rank of each method."""
     alone = [name for name in scores.regret if " x" not in name]
-    for at, budget in enumerate(BUDGETS):
+    for at, budget in enumerate(BUDGETS if alone else ()):
         table = np.stack([scores.regret[name][:, :, at] for name in alone])
         complete = ~np.isnan(table).any(0)
         if not complete.any():
@@ -128,23 +129,22 @@ def levels(scores: Scores, where: str) -> None:
         # Rounded, or the last bits of equal losses would rank them.
         ranks = rankdata(table[:, complete].round(9), axis=0).mean(1)
         for name, rank in zip(alone, ranks, strict=True):
-            value, low, high = interval(scores.regret[name][:, :, at])
-            share = scores.share[name][:, :, at]
+            value, low, high = interval(np.where(complete, scores.regret[name][:, :, at], np.nan))
+            share = np.where(complete, scores.share[name][:, :, at], np.nan)
             more = {
                 "interval": _rounded(low, high),
                 "mean_rank": round(float(rank), 2),
                 "better_settings": None if np.isnan(share).all() else round(_mean(share), 5),
-                **_told(scores, name),
+                **_told(complete),
             }
             emit(BENCH, f"regret at {budget}, {where}, {name}", "regret", value, more=more)
 
 
 def _not_worse(scores: Scores, name: str, half: str) -> None:
-    if PEER not in scores.regret:
-        return
-    for at, budget in enumerate(BUDGETS):
+    both = _both(scores, name, PEER, REFERENCE)
+    for at, budget in enumerate(BUDGETS if both.any() else ()):
         value, low, high = _difference(scores, name, PEER, at)
-        random = _mean(_where_both(scores, name, PEER, scores.regret[REFERENCE], at))
+        random = _mean(np.where(both, scores.regret[REFERENCE][:, :, at], np.nan))
         emit(
             BENCH,
             f"{name} - {PEER} at {budget}, {half}",
@@ -155,15 +155,14 @@ def _not_worse(scores: Scores, name: str, half: str) -> None:
             more={
                 "interval": _rounded(low, high),
                 "upper_end_of_randoms": round(high / random, 4),
-                **_told(scores, PEER),
+                **_told(both),
             },
         )
 
 
 def _better(scores: Scores, name: str, other: str, half: str) -> None:
-    if other not in scores.regret:
-        return
-    for at, budget in enumerate(BUDGETS):
+    both = _both(scores, name, other)
+    for at, budget in enumerate(BUDGETS if both.any() else ()):
         value, low, high = _difference(scores, name, other, at)
         emit(
             BENCH,
@@ -172,7 +171,7 @@ def _better(scores: Scores, name: str, other: str, half: str) -> None:
             value,
             target="interval below 0" if budget >= 50 else None,
             met=high < 0 if budget >= 50 else None,
-            more={"interval": _rounded(low, high), **_told(scores, other)},
+            more={"interval": _rounded(low, high), **_told(both)},
         )
 
 
@@ -180,21 +179,14 @@ def _difference(scores: Scores, name: str, other: str, at: int) -> tuple[float, 
     return interval(scores.regret[name][:, :, at] - scores.regret[other][:, :, at])
 
 
-def _where_both(scores: Scores, name: str, other: str, values: Floats, at: int) -> Floats:
-    both = scores.regret[name][:, :, at] + scores.regret[other][:, :, at]
-    return np.where(np.isnan(both), np.nan, values[:, :, at])
-
-
 def _time(scores: Scores, name: str, half: str) -> None:
     """The seconds of a suggestion by those of the peer, the median over all runs."""
-    if PEER not in scores.seconds:
-        return
     for discrete, target in TIME.items():
         some = scores.of(lambda each, discrete=discrete: each.discrete == discrete)
-        ours, peers = some.seconds[name], some.seconds[PEER]
-        both = ~np.isnan(ours + peers)
+        both = _both(some, name, PEER)
         if not both.any():
             continue
+        ours, peers = some.seconds[name], some.seconds[PEER]
         share = float(np.median(ours[both] / peers[both]))
         emit(
             BENCH,
@@ -213,10 +205,13 @@ def _parallel(scores: Scores, name: str, half: str) -> None:
     """Which part of the gain over random search is lost where several workers ask."""
     for (workers, budget), target in LOST.items():
         many, at = f"{name} x{workers}", BUDGETS.index(budget)
-        if many not in scores.regret:
+        three = _both(scores, REFERENCE, name, many)
+        if not three.any():
             continue
-        both = [scores.regret[each][:, :, at] for each in (REFERENCE, name, many)]
-        random, one, other = (_mean(np.where(np.isnan(sum(both)), np.nan, x)) for x in both)
+        random, one, other = (
+            _mean(np.where(three, scores.regret[each][:, :, at], np.nan))
+            for each in (REFERENCE, name, many)
+        )
         lost = (other - one) / (random - one)
         emit(
             BENCH,
@@ -225,16 +220,36 @@ def _parallel(scores: Scores, name: str, half: str) -> None:
             lost,
             target=f"<= {target}",
             met=lost <= target,
-            more={"regret": _rounded(random, one, other), **_told(scores, many)},
+            more={
+                "regret": _rounded(random, one, other),
+                "time": _time_to_same(scores, name, many, budget),
+                **_told(three),
+            },
         )
 
 
-def _told(scores: Scores, name: str) -> dict[str, object]:
-    known = ~np.isnan(scores.regret[name][:, :, 0])
-    return {
-        "problems": int(known.any(1).sum()),
-        "runs": int(known.sum()),
-    }
+def _time_to_same(scores: Scores, name: str, many: str, budget: int) -> float:
+    """Of one worker's time for the budget the part that many need for what it has found by then;
+    the median over all runs.
+    """
+    found = []
+    for (method, *key), run in scores.runs.items():
+        if method == many and (alone := scores.runs.get((name, *key))):
+            wanted = min(alone.losses[:budget])
+            ends = [e for e, loss in zip(run.ended, run.losses, strict=True) if loss <= wanted]
+            found.append(min(ends, default=np.inf) / max(alone.ended[:budget]))
+    return round(float(np.median(found)), 3)
+
+
+def _both(scores: Scores, *names: str) -> Mask:
+    """Where (problems, seeds) all of these methods have a run."""
+    missing = np.full((len(scores.problems), 1), np.nan)
+    columns = [scores.regret[n][:, :, 0] if n in scores.regret else missing for n in names]
+    return ~np.isnan(sum(columns))
+
+
+def _told(known: Mask) -> dict[str, object]:
+    return {"problems": int(known.any(1).sum()), "runs": int(known.sum())}
 
 
 def _rounded(*values: float) -> list[float]:

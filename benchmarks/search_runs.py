@@ -73,7 +73,8 @@ class Method:
 @cache
 def _version(sources: str) -> str:
     root = Path(hpo_service.__file__).parent
-    files = [root / "cube.py", *sorted((root / "samplers").glob(sources))]
+    found = {file for each in sources.split() for file in (root / "samplers").glob(each)}
+    files = [root / "cube.py", *sorted(found)]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
 
@@ -88,7 +89,9 @@ METHODS: dict[str, Method] = {
     "Optuna random": Method(peer=lambda seed: RandomSampler(seed=seed), learns=False),
     "Optuna TPE": Method(peer=lambda seed: TPESampler(seed=seed)),
     "Optuna GP": Method(peer=lambda seed: GPSampler(seed=seed, warn_independent_sampling=False)),
+    **_parallel("auto", "auto.py gp*.py tpe*.py"),
     **_parallel("gp", "gp*.py"),
+    **_parallel("tpe", "tpe*.py"),
 }
 
 

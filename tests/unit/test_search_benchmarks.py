@@ -24,9 +24,9 @@ ONE = {"line": Problem(LINE, "report", "continuous", lambda: MADE)}
 
 def runs(method: str, level: float, seeds: int = 6) -> list[Run]:
     """Runs that have found `level` from the first trial on, a little more at each seed."""
-    rng = np.random.default_rng(len(method))
+    rng, ended = np.random.default_rng(len(method)), np.arange(1.0, 101.0).tolist()
     return [
-        Run("line", method, seed, "", [level + 0.01 * rng.random()] * 100, [], level)
+        Run("line", method, seed, "", [level + 0.01 * rng.random()] * 100, ended, level)
         for seed in range(seeds)
     ]
 
