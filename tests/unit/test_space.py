@@ -144,12 +144,6 @@ def test_values_that_a_parameter_cannot_have_are_no_points_of_the_space() -> Non
         {"c": "a"},
         {},
     ]
-        {"x": "1", "c": "a"},
-        {"x": None, "c": "a"},
-        {"x": 1, "c": "b"},
-        {"c": "a"},
-        {},
-    ]
     rows = cube.rows([*right, *wrong])
     np.testing.assert_equal(rows[:, 0], [1, 0.5, np.inf, np.inf, 1, np.nan, np.nan])
     np.testing.assert_equal(rows[:, 1], [0, 1, 0, 0, -1, 0, np.nan])
