@@ -81,7 +81,7 @@ class Ledger:
 
     def _unknown(self) -> list[ColumnElement[bool]]:
         """The rows to read: those beyond the last one known, and the unfinished ones."""
-        again = _numbered(np.flatnonzero(self._unfinished))
+        again = numbered(np.flatnonzero(self._unfinished))
         # Numbers have no gaps and come in order: each insert holds the lock of the study's row.
         beyond = Trial.number >= self.n
         return [Trial.study_id == self.study_id, Trial.kind == "search", or_(beyond, again)]
@@ -112,7 +112,7 @@ class Ledger:
         query = (
             select(Trial.number, Report.values)
             .join(Report, Report.trial_id == Trial.id)
-            .where(Trial.study_id == self.study_id, Trial.kind == "search", _numbered(fresh))
+            .where(Trial.study_id == self.study_id, Trial.kind == "search", numbered(fresh))
             .where(Trial.state.in_(("complete", "pruned")), Report.step == step)
             .order_by(Trial.number, Report.attempt)
         )
@@ -127,7 +127,7 @@ class Ledger:
         return np.isin(self._columns["states"][: self.n], UNFINISHED)
 
 
-def _numbered(numbers: NDArray[np.intp]) -> ColumnElement[bool]:
+def numbered(numbers: NDArray[np.intp]) -> ColumnElement[bool]:
     """Trials of these ascending numbers; where they are many, all from the first one on."""
     if len(numbers) > NUMBERS_AT_ONCE:
         return Trial.number >= int(numbers[0])

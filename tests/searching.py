@@ -129,13 +129,11 @@ class Bench:
         ]
         with self.database.write() as (session, _):
             study = session.get_one(Study, self.study_id)
-            judged = self.searches.judge(session, study, rows)
-            for row, judgement in zip(rows, judged, strict=True):
-                trial = session.get_one(Trial, row.trial_id)
-                trial.system_attrs = trial.system_attrs | judgement.system_attrs
-                row.action = judgement.decision.action
+            decisions = self.searches.judge(session, study, rows)
+            for row, decision in zip(rows, decisions, strict=True):
+                row.action = decision.action
                 session.add(row)
-        return [judgement.decision.action for judgement in judged]
+        return [decision.action for decision in decisions]
 
     def attempt(self, trial_id: int, attempt: int, resume_step: int = 0) -> None:
         with self.database.write() as (session, now):
