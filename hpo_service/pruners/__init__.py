@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from hpo_service.pruners.base import Case, Facts, Pruner, PrunerEntry, Standings
+from hpo_service.pruners.by_fold import RACING, WILCOXON
 from hpo_service.pruners.halving import ASHA, HYPERBAND
 from hpo_service.pruners.median import MEDIAN, PERCENTILE
 from hpo_service.pruners.none import NONE
+from hpo_service.pruners.own_curve import PATIENCE, THRESHOLD
 
 __all__ = ["PRUNERS", "Case", "Facts", "Pruner", "PrunerEntry", "Standings"]
 
@@ -15,4 +17,8 @@ PRUNERS: dict[str, PrunerEntry] = {
     "percentile": PERCENTILE,
     "asha": ASHA,
     "hyperband": HYPERBAND,
+    "patience": PATIENCE,
+    "threshold": THRESHOLD,
+    "wilcoxon": WILCOXON,
+    "racing": RACING,
 }
