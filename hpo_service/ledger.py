@@ -132,7 +132,7 @@ class Ledger:
         query = (
             select(Trial.number, Report.values)
             .join(Report, Report.trial_id == Trial.id)
-            .where(Trial.study_id == self.study_id, Trial.kind == "search", _numbered(fresh))
+            .where(Trial.study_id == self.study_id, Trial.kind == "search", numbered(fresh))
             .where(Trial.state.in_(("complete", "pruned")), Report.step == step)
             .order_by(Trial.number, Report.attempt)
         )
@@ -147,7 +147,7 @@ class Ledger:
         return np.asarray(self._columns["states"][: self.n] <= CODES["running"])
 
 
-def _numbered(numbers: NDArray[np.intp]) -> ColumnElement[bool]:
+def numbered(numbers: NDArray[np.intp]) -> ColumnElement[bool]:
     """Trials of these ascending numbers; where they are many, all from the first one on."""
     if len(numbers) > NUMBERS_AT_ONCE:
         return Trial.number >= int(numbers[0])
