@@ -86,8 +86,8 @@ class Bench:
 
     def insert(self, proposal: Proposal, state: str = "running", **more: Any) -> int:
         """Store a proposal as the next trial."""
-        params = {"params": proposal.params, "distributions": proposal.distributions}
-        return self.row(state=state, system_attrs=proposal.system_attrs, **params, **more)
+        names = ("params", "distributions", "system_attrs")
+        return self.row(state=state, **{name: getattr(proposal, name) for name in names} | more)
 
     def row(self, state: str = "running", **more: Any) -> int:
         """Store a search row under the next number; its id."""

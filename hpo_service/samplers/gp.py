@@ -23,7 +23,7 @@ from hpo_service.seen import Seen
 # For the first trial of a request, and for the others, whose model is a little older.
 FIRST, FOLLOWER = (
     Effort(points=1024, lineages=8, rounds=9),
-    Effort(points=256, lineages=4, rounds=5),
+    Effort(points=128, lineages=3, rounds=4),
 )
 # The part of each side within which a point is a near copy of a running trial.
 NEAR = 0.02

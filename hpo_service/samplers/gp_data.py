@@ -16,6 +16,8 @@ Indices = NDArray[np.intp]
 
 # Trials that the model is fitted to: so many of the best, of the newest, and of all others.
 BEST, NEWEST, OTHERS = 100, 100, 100
+# How far above the best loss differences begin to count for less: of the middle one's distance.
+BEND = 0.4
 # So many of the trials that run, and of those that came to nothing: the newest.
 WITHOUT_VALUE = 100
 # Steps at which pruned trials are compared with complete ones: each so many times the last.
@@ -28,8 +30,8 @@ NEEDED = 4
 class Data:
     """Trials by number: those with a value, those that run, those that came to nothing.
 
-    `values` (trials,) are standardised, lower is better; `noise` (trials,) is the variance of each
-    beyond the noise of all.
+    `values` (trials,) are standardised logarithms, lower is better; `noise` (trials,) is the
+    variance of each beyond the noise of all.
     """
 
     rows: Rows
@@ -57,12 +59,12 @@ def read(seen: Seen, rng: np.random.Generator) -> Data:
     valued = ~np.isnan(losses)
     chosen = np.flatnonzero(valued)
     chosen = chosen[_chosen(losses[chosen], rng)]
-    values, scale = _standardised(losses[chosen])
+    values, slopes = _standardised(losses[chosen])
     failed = seen.legal & ~seen.pending & ~valued
     return Data(
         rows=seen.rows[chosen],
         values=values,
-        noise=variances[chosen] * scale**2,
+        noise=variances[chosen] * slopes**2,
         running=seen.rows[np.flatnonzero(seen.legal & seen.pending)[-WITHOUT_VALUE:]],
         failed=seen.rows[np.flatnonzero(failed)[-WITHOUT_VALUE:]],
     )
@@ -78,23 +80,26 @@ def _chosen(losses: Vector, rng: np.random.Generator) -> Indices:
     return np.flatnonzero(kept)
 
 
-def _standardised(losses: Vector) -> tuple[Vector, float]:
-    """Mean 0, deviation 1, after outliers on the bad side were drawn in; and what they were
-    multiplied by.
+def _standardised(losses: Vector) -> tuple[Vector, Vector]:
+    """Mean 0, deviation 1, in logarithms above the best; and the slope of that at each loss.
 
-    A model is to tell good trials apart; one diverged trial must not make all others equal.
+    A model is to tell good trials apart: among bad ones, and diverged ones above all, differences
+    count for less.
     """
+    nothing = np.zeros(len(losses))
     finite = losses[np.isfinite(losses)]
     if not len(finite):
-        return np.zeros(len(losses)), 0.0
+        return nothing, nothing
     losses = np.clip(losses, finite.min(), finite.max())
-    size = float(np.abs(losses).max()) or 1.0  # first, or a square would overflow
-    losses = _drawn_in(losses / size)
-    losses = losses - losses.mean()
-    deviation = float(losses.std())
+    size = float(np.abs(losses).max()) or 1.0  # first, or a difference would overflow
+    above = losses / size - float(losses.min()) / size
+    bend = BEND * float(np.median(above))
+    values = _drawn_in(np.log1p(above / bend) if bend > 0 else above)
+    deviation = float(values.std())
     if deviation < 1e-12:
-        return np.zeros(len(losses)), 0.0
-    return losses / deviation, 1 / (size * deviation)
+        return nothing, nothing
+    slopes = 1 / (bend + above) if bend > 0 else np.ones(len(losses))
+    return (values - values.mean()) / deviation, slopes / (size * deviation)
 
 
 def _drawn_in(losses: Vector) -> Vector:

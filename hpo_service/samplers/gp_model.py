@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve, lapack, solve_triangular
+from scipy.linalg import lapack
 from scipy.optimize import minimize
 from scipy.special import erfcx, log_ndtr
 
@@ -184,17 +184,16 @@ def _loss(
     covariance[pairs] = covariance[pairs[::-1]] = kernel
     covariance.flat[:: len(values) + 1] = given.variance + given.noise + noise
     factor = _cholesky(covariance)
-    solved = cho_solve((factor, True), values, check_finite=False)
+    solved = lapack.dpotrs(factor, values, lower=1)[0]
     inverse = lapack.dpotri(factor, lower=1)[0]  # of which the lower half is filled
     # Half the derivative by the covariance: twice for each pair, once for the diagonal.
     by_pair = inverse[pairs[::-1]] - solved[pairs[0]] * solved[pairs[1]]
     by_self = 0.5 * float(np.trace(inverse) - solved @ solved)
     slope = by_pair * decay * (1 + root) * (-5 / 6 * given.variance)
-    gradient = np.r_[
-        (apart @ slope) * given.weights,
-        by_pair @ kernel + by_self * given.variance,
-        by_self * given.noise,
-    ]
+    gradient = np.empty(len(log))
+    gradient[:-2] = (apart @ slope) * given.weights
+    gradient[-2] = by_pair @ kernel + by_self * given.variance
+    gradient[-1] = by_self * given.noise
     loss = 0.5 * values @ solved + np.log(factor.diagonal()).sum()
     prior, prior_gradient = _prior(given)
     return float(loss - prior), gradient - prior_gradient
@@ -208,7 +207,7 @@ def _prior(given: Hyperparameters) -> tuple[float, Vector]:
     weights, variance, noise = given.weights, given.variance, given.noise
     density = -0.1 * (1 / weights + weights).sum()
     density += np.log(variance) - variance + 0.1 * np.log(noise) - 20 * noise
-    gradient = np.r_[0.1 * (1 / weights - weights), 1 - variance, 0.1 - 20 * noise]
+    gradient = np.append(0.1 * (1 / weights - weights), [1 - variance, 0.1 - 20 * noise])
     return float(density), gradient
 
 
@@ -256,8 +255,6 @@ def _solved(
     factor: NDArray[np.float64], right: NDArray[np.float64], *, transposed: bool = False
 ) -> NDArray[np.float64]:
     """The solution of a lower triangular system."""
-    return np.asarray(
-        solve_triangular(
-            factor, right, lower=True, trans="T" if transposed else "N", check_finite=False
-        )
-    )
+    if not len(factor):  # which LAPACK refuses
+        return right
+    return np.asarray(lapack.dtrtrs(factor, right, lower=1, trans=int(transposed))[0])

@@ -12,6 +12,7 @@ import pytest
 from scipy.optimize import approx_fprime
 
 from hpo_service.database import Database
+from hpo_service.samplers import gp_data
 from hpo_service.samplers import gp_model as model
 from tests.searching import Bench
 
@@ -89,6 +90,15 @@ def test_a_fixed_parameter_is_kept(bench: Bench) -> None:
     assert (params["x"], params["c"], set(params)) == (0.125, "a", set("xyc"))
 
 
+def test_good_trials_are_told_apart_whatever_the_bad_ones_came_to() -> None:
+    losses = np.array([1.0, 1.1, 1.3, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 1e6, np.inf])
+    values, slopes = gp_data._standardised(losses)
+    assert (np.diff(values[:-2]) > 0.05).all()
+    assert (values.mean(), values.std()) == pytest.approx((0, 1))
+    moved, _ = gp_data._standardised(losses + np.eye(11)[1] * 1e-6)
+    assert (moved - values)[1] == pytest.approx(slopes[1] * 1e-6, rel=0.1)
+
+
 def test_the_gradient_of_the_likelihood_is_right() -> None:
     rng = np.random.default_rng(0)
     unordered = np.array([False, False, True])
@@ -99,6 +109,34 @@ def test_the_gradient_of_the_likelihood_is_right() -> None:
     at = np.log([2.0, 0.5, 1.3, 0.8, 0.05])
     numeric = approx_fprime(at, lambda log: model._loss(log, apart, values, noise, pairs)[0], 1e-7)
     assert model._loss(at, apart, values, noise, pairs)[1] == pytest.approx(numeric, abs=1e-4)
+
+
+@pytest.mark.parametrize("weight", model.WEIGHTS)
+@pytest.mark.parametrize("spread", [0.0, 1e-9, 1e-4])
+def test_points_that_are_almost_equal_do_not_stop_it(weight: float, spread: float) -> None:
+    rng, unordered = np.random.default_rng(0), np.zeros(3, dtype=bool)
+    limits = [weight] * 3 + [model.VARIANCE[1], model.NOISE[0]]
+    near = np.clip(0.4 + spread * rng.normal(size=(200, 3)), 0, 1)
+    values, exact = rng.normal(size=100), np.zeros(100)
+    given = model.Hyperparameters(np.log(limits))
+    posterior = model.Posterior.of(near[:100], values, exact, unordered, given)
+    for more in (near[100:], *near[:5, None]):
+        posterior = posterior.extended(more, posterior.mean(more))
+    mean, deviation = posterior.mean_and_deviation(rng.random((20, 3)))
+    assert np.abs(mean).max() < 1e3
+    assert (deviation > 0).all()
+
+
+def test_trials_that_failed_or_run_where_others_do_leave_it_at_work(bench: Bench) -> None:
+    bench.study(sampler={"name": "gp"}, search_space={"x": UNIT, "y": UNIT, "c": CHOICE})
+    search(bench, 12)
+    same = {"x": 0.5, "y": 0.5, "c": "a"}
+    for state in ("fail", "running") * 10:
+        bench.row(state, params=same, distributions={})
+    proposal = bench.propose()
+    assert proposal is not None
+    assert "sampler_error" not in proposal.system_attrs
+    assert proposal.params != same
 
 
 def test_expected_improvement_never_underflows() -> None:
