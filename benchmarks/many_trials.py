@@ -27,7 +27,7 @@ from typing import Any
 
 import httpx
 import optuna
-from sqlalchemy import make_url
+from sqlalchemy import create_engine, make_url, text
 
 from benchmarks import contention, histories
 from benchmarks.lines import emit
@@ -131,7 +131,7 @@ def peer(database_url: str | None, sampler: str, trials: int) -> Ran:
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{Path(folder) / 'optuna.db'}"
         if database_url:
-            url = str(make_url(database_url).set(drivername="postgresql+psycopg"))
+            url = _beside_ours(database_url)
         name = f"{sampler}-{uuid.uuid4().hex[:6]}"
         storage = _storage(url)
         optuna.create_study(storage=storage, study_name=name)
@@ -150,6 +150,15 @@ def peer(database_url: str | None, sampler: str, trials: int) -> Ran:
         found = optuna.load_study(storage=storage, study_name=name).get_trials(deepcopy=False)
         complete = sum(each.state == optuna.trial.TrialState.COMPLETE for each in found)
     return Ran(complete, seconds)
+
+
+def _beside_ours(database_url: str) -> str:
+    """The same database, another schema: the tables have the same names."""
+    url = make_url(database_url).set(drivername="postgresql+psycopg")
+    with create_engine(url).begin() as connection:
+        connection.execute(text("CREATE SCHEMA IF NOT EXISTS optuna"))
+    there = url.update_query_dict({"options": "-csearch_path=optuna"})
+    return there.render_as_string(hide_password=False)
 
 
 @cache
