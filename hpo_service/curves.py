@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session, load_only
+from sqlalchemy import ColumnElement, select
+from sqlalchemy.orm import Session, aliased, load_only
 
 from hpo_service.tables import Attempt, Report
 
@@ -31,6 +31,20 @@ def load(
 def folds_at(curve: Iterable[Report], step: int | None) -> list[list[float | None]]:
     """Each metric's values of the folds at a step; empty where the curve has no such step."""
     return next((point.folds for point in curve if point.step == step), [])
+
+
+def counting() -> ColumnElement[bool]:
+    """Of reports: no newer attempt began anew before that step.
+
+    Where several attempts have a row of one step, that of the highest counts.
+    """
+    newer = aliased(Attempt)
+    began_anew = select(newer.lease_id).where(
+        newer.trial_id == Report.trial_id,
+        newer.attempt > Report.attempt,
+        newer.resume_step < Report.step,
+    )
+    return ~began_anew.exists()
 
 
 def _load(session: Session, ids: list[int], values_only: bool) -> dict[int, list[Report]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from hpo_service import budgets, confirm, errors, files, final, leases, protocol, seeds, studies
@@ -92,6 +92,7 @@ class _Granting:
         self.study_id, self.expired = study_id, expired
         self.grant = leases.Grant(request.worker, token, service.ttl)
         self.busy = False
+        self.started: dict[str, protocol.TrialLease] = {}
 
     def run(self) -> list[protocol.TrialLease]:
         """Manual rows first, then other stored ones, then proposals; the leases held at the end."""
@@ -105,6 +106,8 @@ class _Granting:
             database.transact(self._claim)
         if not stored or self._missing():
             self._sample(manual_only=False)
+        if len(self.started) == len(self.request.lease_ids):
+            return [self.started[lease_id] for lease_id in self.request.lease_ids]
         held = answer(self.service, self.request, self.token)
         if len(held) < len(self.request.lease_ids) and not self.busy:
             database.transact(self._settle)
@@ -189,7 +192,8 @@ class _Granting:
         held = self.service.database.transact(
             lambda s, now: self._insert(s, now, lease_ids, proposals, waiting)
         )
-        if held == len(lease_ids):
+        self.started |= held
+        if len(held) == len(lease_ids):
             return "full"
         return "some" if held else "collision"
 
@@ -205,21 +209,22 @@ class _Granting:
         lease_ids: list[str],
         proposals: list[Proposal],
         waiting: int | None,
-    ) -> int:
-        """Start trials, only as many as the study takes by now; how many of the ids hold one."""
+    ) -> dict[str, protocol.TrialLease]:
+        """Start trials, only as many as the study takes by now; what the ids hold then."""
         study = studies.lock(session, self.study_id)
         held = leases.live(session, lease_ids, self.token)
         free = [lease_id for lease_id in lease_ids if lease_id not in held]
-        for at, (lease_id, proposal) in enumerate(zip(free, proposals, strict=False)):
+        for lease_id, proposal in zip(free, proposals, strict=False):
             trial = self._row(session, now, study, proposal, waiting)
             if trial is None:
-                return len(held) + at
+                break
             trial.params, trial.distributions = proposal.params, proposal.distributions
             trial.system_attrs = (trial.system_attrs or {}) | proposal.system_attrs
             if proposal.study_system_attrs:
                 study.system_attrs = study.system_attrs | proposal.study_system_attrs
             leases.start(session, now, trial, lease_id, self.grant)
-        return len(held) + min(len(free), len(proposals))
+            held[lease_id] = trial
+        return {lease_id: build(session, self.service, trial) for lease_id, trial in held.items()}
 
     def _row(
         self,
@@ -250,12 +255,15 @@ class _Granting:
 
 def _manual(session: Session, study_id: int) -> Trial | None:
     """The oldest search row that waits for its first attempt: some parameters may be open yet."""
-    return session.scalar(
-        select(Trial)
-        .where(Trial.study_id == study_id, Trial.state == "waiting", leases.fresh())
-        .order_by(Trial.id)
-        .limit(1)
-    )
+    return session.scalar(_OLDEST, {"study": study_id})
+
+
+_OLDEST = (
+    select(Trial)
+    .where(Trial.study_id == bindparam("study"), Trial.state == "waiting", leases.fresh())
+    .order_by(Trial.id)
+    .limit(1)
+)
 
 
 def answer(

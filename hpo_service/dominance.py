@@ -30,6 +30,19 @@ def order(losses: Losses) -> Indices:
     return np.lexsort((np.arange(len(losses)), -crowding, front))
 
 
+def front(losses: Losses) -> Indices:
+    """Those that no other dominates, without a NaN: the first front alone, which takes less."""
+    left = np.flatnonzero(~np.isnan(losses).any(1))
+    left = left[np.lexsort(losses[left].T[::-1])]  # whatever dominates a trial comes before it
+    found = []
+    while len(left):
+        found.append(left[0])
+        first = losses[left[0]]
+        left = left[1:]
+        left = left[((losses[left] < first).any(1)) | (losses[left] == first).all(1)]
+    return np.sort(np.array(found, dtype=np.intp))
+
+
 def fronts(losses: Losses) -> Indices:
     """The front (trials,) of each: 0 for those that no other dominates, 1 for those that only
     these dominate, and so on; the last front is of trials with a NaN.

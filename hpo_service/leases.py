@@ -13,7 +13,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, and_, func, literal, not_, or_, select, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    and_,
+    bindparam,
+    func,
+    literal,
+    not_,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.orm import Session
 
 from hpo_service import budgets, curves, errors, protocol, studies
@@ -39,7 +50,7 @@ class Grant:
 def live(session: Session, lease_ids: Iterable[str], token: str) -> dict[str, Trial]:
     """The trials that these ids hold by now; `LeaseLost` where one was used and has ended."""
     held: dict[str, Trial] = {}
-    for attempt in session.scalars(select(Attempt).where(Attempt.lease_id.in_(list(lease_ids)))):
+    for attempt in session.scalars(_NAMED, {"lease_ids": list(lease_ids)}):
         trial = session.get(Trial, attempt.trial_id)
         if attempt.token != token or trial is None or trial.lease_id != attempt.lease_id:
             raise errors.LeaseLost(f"Lease {attempt.lease_id} was used and has ended.")
@@ -49,20 +60,13 @@ def live(session: Session, lease_ids: Iterable[str], token: str) -> dict[str, Tr
 
 def candidates(session: Session, study_id: int | None, objectives: list[str]) -> list[int]:
     """Studies that may have something to lease: fewest running trials first, then the oldest."""
-    running = (
-        select(Trial.study_id)
-        .where(Trial.state == "running", Trial.study_id == Study.id)
-        .with_only_columns(func.count())
-        .scalar_subquery()
-    )
-    query = select(Study.id).where(
-        Study.state.in_(("running", "finishing")), _asks_for().in_(objectives)
-    )
+    given: dict[str, object] = {"objectives": objectives}
     if study_id is not None:
-        query = query.where(Study.id == study_id)
-    elif "external" in objectives:
+        return list(session.scalars(_OPEN_ONE, given | {"study": study_id}))
+    query = _OPEN.order_by(_RUNNING, Study.id)
+    if "external" in objectives:
         query = query.where(Study.kind != "external")
-    return list(session.scalars(query.order_by(running, Study.id)))
+    return list(session.scalars(query, given))
 
 
 def _asks_for() -> ColumnElement[str]:
@@ -85,8 +89,7 @@ def require_able(study: Study, objectives: list[str]) -> None:
 
 def any_free(session: Session, now: datetime, study_id: int) -> bool:
     """Whether there is a row that nobody holds: asked first, to spare transactions."""
-    free = and_(_unfinished(study_id), or_(Trial.state == "waiting", _expired(now)))
-    return session.scalar(select(Trial.id).where(free).limit(1)) is not None
+    return session.scalar(_FREE, {"study": study_id, "now": now}) is not None
 
 
 def claim(
@@ -187,12 +190,12 @@ def extend_all(session: WriteSession, now: datetime, ttl: timedelta) -> None:
     )
 
 
-def _unfinished(study_id: int) -> ColumnElement[bool]:
+def _unfinished(study_id: int | BindParameter[int]) -> ColumnElement[bool]:
     """What an index finds at once, however many trials have ended."""
     return and_(Trial.study_id == study_id, Trial.state.in_(protocol.UNFINISHED))
 
 
-def _expired(now: datetime) -> ColumnElement[bool]:
+def _expired(now: datetime | BindParameter[datetime]) -> ColumnElement[bool]:
     return and_(Trial.state == "running", Trial.lease_id.is_not(None), Trial.deadline < now)
 
 
@@ -210,6 +213,26 @@ def _close_lost(session: WriteSession, now: datetime, trial: Trial) -> None:
     trial.lost += 1
     trial.lease_id, trial.deadline = None, None
 
+
+# Asked for each lease, and made once: to make a statement takes longer than to run it.
+_NAMED = select(Attempt).where(Attempt.lease_id.in_(bindparam("lease_ids", expanding=True)))
+_OPEN = select(Study.id).where(
+    Study.state.in_(("running", "finishing")),
+    _asks_for().in_(bindparam("objectives", expanding=True)),
+)
+_OPEN_ONE = _OPEN.where(Study.id == bindparam("study"))
+_RUNNING = (
+    select(func.count())
+    .select_from(Trial)
+    .where(Trial.state == "running", Trial.study_id == Study.id)
+    .scalar_subquery()
+)
+_FREE = (
+    select(Trial.id)
+    .where(_unfinished(bindparam("study")))
+    .where(or_(Trial.state == "waiting", _expired(bindparam("now"))))
+    .limit(1)
+)
 
 # --- tell and release -----------------------------------------------------------------------
 
@@ -248,14 +271,15 @@ def release(session: WriteSession, now: datetime, lease_id: str, *, token: str) 
 
 def _locked(session: WriteSession, lease_id: str, token: str) -> tuple[Attempt, Study, Trial]:
     """The attempt with its study and trial, locked in this order."""
-    attempt = session.get(Attempt, lease_id)
-    trial = session.get(Trial, attempt.trial_id) if attempt else None
-    if attempt is None or trial is None or attempt.token != token:
-        raise errors.LeaseLost("No such lease: it was never granted, or its study was deleted.")
-    study = studies.lock(session, trial.study_id)
-    session.refresh(trial, with_for_update=True)
-    session.refresh(attempt)
-    return attempt, study, trial
+    query = select(Trial.study_id, Trial.id).join(Attempt, Attempt.trial_id == Trial.id)
+    named = query.where(Attempt.lease_id == lease_id, Attempt.token == token)
+    if (found := session.execute(named).one_or_none()) is not None:
+        study = studies.lock(session, found.study_id)
+        trial = session.get(Trial, found.id, with_for_update=True)
+        attempt = session.get(Attempt, lease_id)
+        if trial is not None and attempt is not None:
+            return attempt, study, trial
+    raise errors.LeaseLost("No such lease: it was never granted, or its study was deleted.")
 
 
 def _require_held(attempt: Attempt, trial: Trial) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import repeat
@@ -11,13 +10,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Row, Text, bindparam, select, type_coerce
+from sqlalchemy import ColumnElement, Row, bindparam, select
 from sqlalchemy.orm import Session
 
 from hpo_service import curves, protocol
 from hpo_service.cube import Cube
 from hpo_service.seen import BASIS, CODES, Attrs, Losses, Mask, Seen
-from hpo_service.tables import Report, Study, Trial
+from hpo_service.tables import Report, Study, Trial, as_stored, decoded
 
 # A list of numbers longer than this is replaced by a range in SQL.
 NUMBERS_AT_ONCE = 500
@@ -27,10 +26,9 @@ FIRST_CAPACITY = 64
 # Most trials note nothing that a sampler reads, and share this.
 NOTHING: Attrs = MappingProxyType({})
 TRIALS = Trial.__table__.c
-# JSON as it is stored: many texts are decoded faster together.
 QUERY = select(
     TRIALS.number, TRIALS.state, TRIALS.epoch, TRIALS.id,
-    *(type_coerce(TRIALS[name], Text).label(name) for name in ("params", "values", "system_attrs")),
+    *as_stored(TRIALS.params, TRIALS["values"], TRIALS.system_attrs),
 ).where(TRIALS.study_id == bindparam("study")).order_by(TRIALS.number)  # fmt: skip
 # Made once: making a statement takes longer than running it.
 LISTED = QUERY.where(TRIALS.number.in_(bindparam("numbers", expanding=True)))
@@ -95,15 +93,13 @@ class Ledger:
     def _keep(self, session: Session, found: Sequence[Row[Any]]) -> None:
         self._grow(int(found[-1].number) + 1)
         at = np.array([row.number for row in found], dtype=np.int64)
-        attrs = _decoded([row.system_attrs for row in found])
-        params = _decoded([row.params for row in found])
+        attrs = decoded(row.system_attrs for row in found)
+        params = decoded(row.params for row in found)
         rows = self.cube.rows(list(map(_params, params, attrs)))
         self._columns["rows"][at] = rows
         self._columns["legal"][at] = self.cube.legal(rows)
         self._columns["states"][at] = [CODES[row.state] for row in found]
-        self._columns["losses"][at] = self._losses(
-            _decoded([row.values or "null" for row in found])
-        )
+        self._columns["losses"][at] = self._losses(decoded(row.values for row in found))
         self._columns["steps"][at] = _steps(session, found)
         for row, noted in zip(found, attrs, strict=True):
             noted.pop(BASIS, None)
@@ -136,7 +132,7 @@ class Ledger:
         query = (
             select(Trial.number, Report.values)
             .join(Report, Report.trial_id == Trial.id)
-            .where(Trial.study_id == self.study_id, Trial.kind == "search", _numbered(fresh))
+            .where(Trial.study_id == self.study_id, Trial.kind == "search", numbered(fresh))
             .where(Trial.state.in_(("complete", "pruned")), Report.step == step)
             .order_by(Trial.number, Report.attempt)
         )
@@ -151,16 +147,11 @@ class Ledger:
         return np.asarray(self._columns["states"][: self.n] <= CODES["running"])
 
 
-def _numbered(numbers: NDArray[np.intp]) -> ColumnElement[bool]:
+def numbered(numbers: NDArray[np.intp]) -> ColumnElement[bool]:
     """Trials of these ascending numbers; where they are many, all from the first one on."""
     if len(numbers) > NUMBERS_AT_ONCE:
         return Trial.number >= int(numbers[0])
     return Trial.number.in_(numbers.tolist())
-
-
-def _decoded(texts: Sequence[str]) -> list[Any]:
-    found: list[Any] = json.loads(f"[{','.join(texts)}]")
-    return found
 
 
 def _params(params: dict[str, Any], attrs: Mapping[str, Any]) -> dict[str, protocol.ParamValue]:

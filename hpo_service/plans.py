@@ -5,6 +5,7 @@ Nothing is stored but the two data blobs, which lie under their hash and do no h
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sqlalchemy.orm import Session
@@ -15,6 +16,7 @@ from hpo_service import (
     constraints,
     datasets,
     errors,
+    judging,
     protocol,
     selection,
     shares,
@@ -50,6 +52,7 @@ class Plan:
 
 def plan(session: Session, blobs: Blobs, spec: protocol.StudySpec) -> Plan:
     """Check the spec against catalog, data and plug-ins; raises `InvalidRequest`."""
+    _check_known("pruner", PRUNERS, spec.pruner)
     if spec.select != "fresh_folds" and not isinstance(spec.objective, protocol.TrainObjective):
         raise errors.invalid("select", "is a rule for networks of the catalog: leave it out")
     if isinstance(spec.objective, protocol.ExternalObjective):
@@ -221,12 +224,20 @@ def _search_space(
     catalog.check_space(family, searched)
     space.check(searched)
     for name in searched:
-        if catalog.plain(name) in ("epochs", "iterations") and spec.pruner.name != "none":
-            raise errors.invalid(
-                f"search_space.{name}",
-                "trials of different length cannot be pruned fairly: fix it, or set no pruner",
-            )
+        if catalog.plain(name) in ("epochs", "iterations"):
+            _check_lengths(f"search_space.{name}", spec.pruner.name)
     return searched
+
+
+def _check_lengths(field: str, pruner: str) -> None:
+    """Trials of different length have to be let alone, or to be compared with their like."""
+    if not PRUNERS[pruner].any_length:
+        fair = ", ".join(name for name, entry in PRUNERS.items() if entry.any_length)
+        raise errors.invalid(
+            field,
+            f"{pruner} cannot compare trials of different length fairly: fix it, or take the "
+            f"pruner {fair}",
+        )
 
 
 def _check_fixed(family: Family, params: Params) -> None:
@@ -376,11 +387,13 @@ def _check_plugins(made: Plan) -> None:
     budgets.check(spec.budget, len(made.directions))
     cube = constraints.cube_of(spec)
     constraints.check_possible(cube)
-    for field, registry, given in (
-        ("sampler", SAMPLERS, spec.sampler),
-        ("pruner", PRUNERS, spec.pruner),
-    ):
-        if given.name not in registry:
-            known = ", ".join(registry)
-            raise errors.invalid(f"{field}.name", f"unknown {field} {given.name!r}: {known}")
-        registry[given.name].check(cube, given.options, len(made.directions))
+    _check_known("sampler", SAMPLERS, spec.sampler)
+    SAMPLERS[spec.sampler.name].check(cube, spec.sampler.options, len(made.directions))
+    facts = judging.facts_of(spec, made.directions)
+    PRUNERS[spec.pruner.name].check(spec.pruner.options, facts)
+
+
+def _check_known(field: str, registry: Mapping[str, object], given: protocol.Plugin) -> None:
+    if given.name not in registry:
+        known = ", ".join(registry)
+        raise errors.invalid(f"{field}.name", f"unknown {field} {given.name!r}: {known}")

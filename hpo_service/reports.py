@@ -146,13 +146,11 @@ def _judge(
     session.add_all(p for p in points if trials[p.trial_id].kind != "search")
     judged = [p for p in points if trials[p.trial_id].kind == "search"]
     ended: dict[int, Report] = {}
-    for point, judgement in zip(judged, searches.judge(session, study, judged), strict=True):
+    for point, decision in zip(judged, searches.judge(session, study, judged), strict=True):
         if point.trial_id in ended:
             continue
-        trial = trials[point.trial_id]
         # Where the budget has run out, what runs is as if pruned here: its value is that so far.
-        point.action = "prune" if study.ended_by in budgets.CUTS else judgement.decision.action
-        trial.system_attrs = trial.system_attrs | judgement.system_attrs
+        point.action = "prune" if study.ended_by in budgets.CUTS else decision.action
         if point.action != "continue":
             ended[point.trial_id] = point
         session.add(point)

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from optuna.distributions import distribution_to_json
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from hpo_service import budgets, confirm, constraints, errors, final, protocol, space
@@ -95,20 +95,24 @@ def take_number(session: WriteSession, study_id: int, expected: int | None = Non
     The guard of all inserts: its row lock makes budget and pause exact, and comparing `expected`
     tells a proposal made on a view that has grown old since.
     """
-    guards: list[ColumnElement[bool]] = [Study.id == study_id, Study.ended_by.is_(None)]
-    guards.append((Study.budget_trials.is_(None)) | (Study.n_trials < Study.budget_trials))
     if expected is None:
-        guards.append(Study.state.in_(("running", "paused")))
+        taken = session.scalar(_NEXT_NUMBER, {"study": study_id})
     else:
-        guards += [Study.state == "running", Study.n_trials == expected]
-    taken = session.execute(
-        update(Study)
-        .where(*guards)
-        .values(n_trials=Study.n_trials + 1)
-        .returning(Study.n_trials)
-        .execution_options(synchronize_session=False)
-    ).scalar_one_or_none()
+        taken = session.scalar(_NUMBER_AS_SEEN, {"study": study_id, "seen": expected})
     return None if taken is None else taken - 1
+
+
+# Made once: to make a statement takes longer than to run it.
+_NUMBER = (
+    update(Study)
+    .where(Study.id == bindparam("study"), Study.ended_by.is_(None))
+    .where((Study.budget_trials.is_(None)) | (Study.n_trials < Study.budget_trials))
+    .values(n_trials=Study.n_trials + 1)
+    .returning(Study.n_trials)
+    .execution_options(synchronize_session=False)
+)
+_NEXT_NUMBER = _NUMBER.where(Study.state.in_(("running", "paused")))
+_NUMBER_AS_SEEN = _NUMBER.where(Study.state == "running", Study.n_trials == bindparam("seen"))
 
 
 def add_trial(
@@ -345,13 +349,14 @@ def room(study: Study) -> int:
 
 
 def _unfinished_kinds(session: Session, study_id: int) -> set[str]:
-    return set(
-        session.scalars(
-            select(Trial.kind)
-            .where(Trial.study_id == study_id, Trial.state.in_(protocol.UNFINISHED))
-            .distinct()
-        )
-    )
+    return set(session.scalars(_UNFINISHED_KINDS, {"study": study_id}))
+
+
+_UNFINISHED_KINDS = (
+    select(Trial.kind)
+    .where(Trial.study_id == bindparam("study"), Trial.state.in_(protocol.UNFINISHED))
+    .distinct()
+)
 
 
 def counts(session: Session, study_ids: list[int]) -> dict[int, protocol.Counts]:

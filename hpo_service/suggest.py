@@ -1,4 +1,4 @@
-"""Proposes the parameters of trials and judges their reports, on a view of the study in memory.
+"""Proposes the parameters of trials, on a view of the study in memory.
 
 No transaction is open while a sampler thinks. The study's rows alone decide the answer: what
 samplers remember is derived from them.
@@ -7,52 +7,24 @@ samplers remember is derived from them.
 from __future__ import annotations
 
 import threading
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from dataclasses import replace
 
-from optuna.pruners import BasePruner
-from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from hpo_service import budgets, curves, gain, history, protocol, space
+from hpo_service import budgets, gain, protocol, space
 from hpo_service.database import ReadSession
-from hpo_service.history import History, value_of
+from hpo_service.judging import Judge, Point
 from hpo_service.proposing import Proposal, Proposer
-from hpo_service.pruners import PRUNERS
 from hpo_service.samplers import Suggestion
-from hpo_service.tables import Report, Study, Trial
-from hpo_service.view import View
+from hpo_service.tables import Study, Trial
 
 TURN_SECONDS = 0.2
 MAX_WAITING = 8
 # Trials that a sampler which takes long prepares beside those asked for.
 SPARES = 3
-
-# `catch_warnings` changes the process's filters and is not made for threads.
-_quiet = threading.Lock()
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """The decision on a point, and the attributes that the pruner noted on its trial."""
-
-    decision: protocol.Decision
-    system_attrs: dict[str, Any] = field(default_factory=dict)
-
-
-class Point(Protocol):
-    """A reported step, not stored yet: a `tables.Report`."""
-
-    @property
-    def trial_id(self) -> int: ...
-    @property
-    def step(self) -> int: ...
-    @property
-    def values(self) -> Any: ...
 
 
 class Searches:
@@ -86,20 +58,14 @@ class Searches:
         """
         return self._search(study.id).spare(study)
 
-    def judge(self, session: Session, study: Study, points: Sequence[Point]) -> list[Judgement]:
+    def judge(
+        self, session: Session, study: Study, points: Sequence[Point]
+    ) -> list[protocol.Decision]:
         """Decide on each point in the given order, each seeing those before it.
 
         Takes no turn: a sampler may be at work meanwhile. `session` must not have ended a trial.
         """
-        pruner = _pruner(study)
-        if pruner is None or not points:
-            return [Judgement(_continue(point)) for point in points]
-        trials = self._search(study.id).history.trials(session, study)
-        panel = _Panel(session, View(history.directions(study), trials), pruner, points)
-        with _quiet, warnings.catch_warnings():
-            # NumPy warns about medians of nothing but NaN, which Optuna expects and handles.
-            warnings.simplefilter("ignore", RuntimeWarning)
-            return [panel.judge(point) for point in points]
+        return self._search(study.id).judge.decide(session, study, points)
 
     def forget(self, study_id: int) -> None:
         """Free what is kept in memory about a study."""
@@ -109,7 +75,7 @@ class Searches:
     def _search(self, study_id: int) -> Search:
         with self._lock:
             if study_id not in self._searches:
-                self._searches[study_id] = Search(study_id, self._count)
+                self._searches[study_id] = Search(self._count)
             return self._searches[study_id]
 
     def _count(self) -> None:
@@ -134,11 +100,11 @@ class Searches:
 
 
 class Search:
-    """Proposes trials of one study; only inside `Searches.turn`, but for `spare`."""
+    """Proposes trials of one study; only inside `Searches.turn`, but for `spare` and `judge`."""
 
-    def __init__(self, study_id: int, count: Callable[[], None]) -> None:
+    def __init__(self, count: Callable[[], None]) -> None:
         self.lock = threading.Lock()
-        self.history = History(study_id, live_curves=False)
+        self.judge = Judge()
         self._count = count
         self._proposer: Proposer | None = None
         self._spares = _Spares()
@@ -230,65 +196,3 @@ class _Spares:
 
 def _spec(study: Study) -> protocol.StudySpec | None:
     return None if study.spec is None else protocol.StudySpec.model_validate(study.spec)
-
-
-# --- judging --------------------------------------------------------------------------------
-
-
-class _Panel:
-    """Judges one batch of points."""
-
-    def __init__(
-        self, session: Session, view: View, pruner: BasePruner, points: Sequence[Point]
-    ) -> None:
-        ids = {point.trial_id for point in points} & set(view.trials)
-        self.view, self.pruner = view, pruner
-        self.study = view.optuna_study(pruner=pruner)
-        self.pruned_at = _pruned_at(session, ids)
-        self.curves = {
-            trial_id: {row.step: value_of(row.values[0]) for row in curve}
-            for trial_id, curve in curves.load(session, ids, values_only=True).items()
-        }
-
-    def judge(self, point: Point) -> Judgement:
-        if point.trial_id not in self.view.trials:  # a baseline is not pruned
-            return Judgement(_continue(point))
-        step = self.pruned_at.get(point.trial_id)
-        if step is not None and step <= point.step:
-            return Judgement(protocol.Decision(action="prune", step=step))
-        trial = self.view.with_curve(point.trial_id, self._curve_to(point))
-        self.view.trial_attrs.clear()
-        decision = _continue(point)
-        if self.pruner.prune(self.study, trial):
-            self.pruned_at[point.trial_id] = point.step
-            decision = protocol.Decision(action="prune", step=point.step)
-        return Judgement(decision, self.view.trial_attrs.get(point.trial_id, {}))
-
-    def _curve_to(self, point: Point) -> dict[int, float]:
-        before = self.curves.get(point.trial_id, {})
-        curve = {step: value for step, value in before.items() if step < point.step}
-        curve[point.step] = value_of(point.values[0])
-        self.curves[point.trial_id] = curve
-        return curve
-
-
-def _pruned_at(session: Session, trial_ids: set[int]) -> dict[int, int]:
-    """Where trials were told to stop: a decision stands, also in the next attempt."""
-    query = (
-        select(Report.trial_id, func.min(Report.step))
-        .where(Report.trial_id.in_(trial_ids), Report.action == "prune")
-        .group_by(Report.trial_id)
-    )
-    return dict(session.execute(query).all())
-
-
-def _pruner(study: Study) -> BasePruner | None:
-    spec = _spec(study)
-    if spec is None or len(study.directions) > 1:
-        return None
-    asked = spec.pruner
-    return PRUNERS[asked.name].make(asked.options)
-
-
-def _continue(point: Point) -> protocol.Decision:
-    return protocol.Decision(action="continue", step=point.step)

@@ -86,8 +86,8 @@ class Bench:
 
     def insert(self, proposal: Proposal, state: str = "running", **more: Any) -> int:
         """Store a proposal as the next trial."""
-        params = {"params": proposal.params, "distributions": proposal.distributions}
-        return self.row(state=state, system_attrs=proposal.system_attrs, **params, **more)
+        names = ("params", "distributions", "system_attrs")
+        return self.row(state=state, **{name: getattr(proposal, name) for name in names} | more)
 
     def row(self, state: str = "running", **more: Any) -> int:
         """Store a search row under the next number; its id."""
@@ -126,21 +126,19 @@ class Bench:
             for name, value in columns.items():
                 setattr(row, name, value)
 
-    def judge(self, *points: tuple[int, int, float | None], attempt: int = 1) -> list[str]:
-        """Judge points (trial id, step, value) in one batch and store them; the actions."""
-        rows = [
-            Report(trial_id=t, attempt=attempt, step=s, values=[v], created_at=NOW)
-            for t, s, v in points
-        ]
+    def judge(self, *points: tuple[Any, ...], attempt: int = 1) -> list[str]:
+        """Judge points (trial id, step, value, folds) in one batch and store them; the actions.
+
+        Of several metrics value and folds are lists of them; the folds may be left out.
+        """
+        rows = [_point(attempt, *point) for point in points]
         with self.database.write() as (session, _):
             study = session.get_one(Study, self.study_id)
-            judged = self.searches.judge(session, study, rows)
-            for row, judgement in zip(rows, judged, strict=True):
-                trial = session.get_one(Trial, row.trial_id)
-                trial.system_attrs = trial.system_attrs | judgement.system_attrs
-                row.action = judgement.decision.action
+            decisions = self.searches.judge(session, study, rows)
+            for row, decision in zip(rows, decisions, strict=True):
+                row.action = decision.action
                 session.add(row)
-        return [judgement.decision.action for judgement in judged]
+        return [decision.action for decision in decisions]
 
     def attempt(self, trial_id: int, attempt: int, resume_step: int = 0) -> None:
         with self.database.write() as (session, now):
@@ -155,6 +153,15 @@ class Bench:
                     started_at=now,
                 )
             )
+
+
+def _point(attempt: int, trial_id: int, step: int, value: Any, folds: Any = ()) -> Report:
+    values = value if isinstance(value, list) else [value]
+    by_fold = folds if not folds or isinstance(folds[0], list) else [folds]
+    return Report(
+        trial_id=trial_id, attempt=attempt, step=step, values=values, by_fold=list(by_fold),
+        created_at=NOW,
+    )  # fmt: skip
 
 
 def hash_free(value: Any) -> float:

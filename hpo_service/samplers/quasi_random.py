@@ -31,6 +31,9 @@ class SobolSampler:
 
     def __init__(self, cube: Cube) -> None:
         self.cube = cube
+        self._engine: qmc.Sobol | None = None
+        # Seed and first point of the block that was drawn last, and its points.
+        self._at, self._points = (-1, -1), np.empty((0, 0))
 
     def propose(self, seen: Seen, ask: Ask) -> list[Suggestion]:
         """The points of these numbers; fewer where hardly any point meets the constraints."""
@@ -40,18 +43,26 @@ class SobolSampler:
 
     def _rows(self, ask: Ask, fixed: Rows) -> Iterator[Rows]:
         """The sequence from point `ask.number` on, of the points that meet the constraints."""
-        engine = qmc.Sobol(len(self.cube.names), rng=np.random.default_rng(ask.seed))
         # Without constraints the place of a point is known, with them those before are counted.
-        skipped = 0 if self.cube.constraints else ask.number // BLOCK * BLOCK
-        if skipped:
-            engine.fast_forward(skipped)
-        before, barren = ask.number - skipped, 0
+        first = 0 if self.cube.constraints else ask.number // BLOCK * BLOCK
+        before, barren = ask.number - first, 0
         while barren < BARREN:
-            rows = self.cube.values(engine.random(BLOCK), fixed)
+            rows = self.cube.values(self._block(ask.seed, first), fixed)
             rows = rows[self.cube.feasible(rows)]
             barren = 0 if len(rows) else barren + 1
             yield from rows[before:]
             before = max(before - len(rows), 0)
+            first += BLOCK
+
+    def _block(self, seed: int, first: int) -> Rows:
+        """The points from the `first` on; the next trial's is mostly in the block drawn last."""
+        if self._at != (seed, first):
+            if self._engine is None or self._at != (seed, first - BLOCK):
+                self._engine = qmc.Sobol(len(self.cube.names), rng=np.random.default_rng(seed))
+                if first:
+                    self._engine.fast_forward(first)
+            self._at, self._points = (seed, first), self._engine.random(BLOCK)
+        return self._points
 
 
 def _build(cube: Cube, _options: SobolOptions) -> SobolSampler:

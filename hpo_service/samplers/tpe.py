@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import pairwise
 from typing import Annotated
 
 import numpy as np
@@ -19,7 +20,7 @@ from hpo_service.samplers import grid, tpe_data
 from hpo_service.samplers.base import Ask, SamplerEntry, Suggestion
 from hpo_service.samplers.grid import Grid, GridOptions
 from hpo_service.samplers.independent import anywhere
-from hpo_service.samplers.tpe_density import Axes, Density, Vector
+from hpo_service.samplers.tpe_density import Axes, Density
 from hpo_service.seen import Seen
 from hpo_service.space import Params
 
@@ -28,8 +29,8 @@ from hpo_service.space import Params
 FAILED = 0.1
 # The part of each side within which a point is a near copy of a running trial.
 NEAR = 0.02
-# Candidates that are judged at once: a matrix of so many by all trials is in memory.
-AT_ONCE = 1024
+# Of several trials at once each but the first has so many times fewer candidates.
+FOLLOWER = 4
 # Where all that is promising has been tried: points all over the space; all of a space so small.
 ANYWHERE, SMALL = 64, 4096
 
@@ -42,7 +43,7 @@ class TpeOptions(Options):
     ] = 10
     n_ei_candidates: Annotated[
         int, Field(ge=1, le=10_000, description="Points drawn, of which the best is taken.")
-    ] = 64
+    ] = 128
 
 
 class TpeSampler:
@@ -60,14 +61,20 @@ class TpeSampler:
         rng = np.random.default_rng(ask.seed)
         judge = _Judge(self.axes, tpe_data.read(seen, self.options.n_startup_trials))
         self.taken.note(seen)
+        first = self.options.n_ei_candidates
+        ends = first + (first // FOLLOWER + 1) * np.arange(ask.count)
+        drawn = judge.good.sample(int(ends[-1]), rng)
+        pool = _Pool(judge, self.cube.values(drawn, self.cube.rows([ask.fixed])[0]))
         found: list[Suggestion] = []
-        for _ in range(ask.count):
-            row = self._chosen(judge, self._candidates(judge, ask.fixed, rng))
+        for start, end in pairwise([0, *ends.tolist()]):
+            row = self._chosen(judge, self._candidates(judge, pool.ranked(start, end), ask, rng))
             if row is None:
                 break
-            self.taken.add(row)
-            judge.add(row)
             found.append(Suggestion(self.cube.params(row)))
+            if len(found) < ask.count:
+                self.taken.add(row)
+                judge.add(row)
+                pool.avoid(row)
         return found
 
     def _chosen(self, judge: _Judge, candidates: Iterator[Rows]) -> Rows | None:
@@ -83,13 +90,14 @@ class TpeSampler:
         rest = [*near, *known]
         return rest[0] if rest else None
 
-    def _candidates(self, judge: _Judge, given: Params, rng: np.random.Generator) -> Iterator[Rows]:
+    def _candidates(
+        self, judge: _Judge, drawn: Rows, ask: Ask, rng: np.random.Generator
+    ) -> Iterator[Rows]:
         """Points that meet the constraints, the most promising first; then such as are less so."""
-        fixed = self.cube.rows([given])[0]
-        drawn = judge.good.sample(self.options.n_ei_candidates, rng)
-        yield judge.ranked(self.cube.values(drawn, fixed))
-        yield judge.ranked(anywhere(self.cube, fixed, ANYWHERE, rng))
-        yield judge.ranked(self._every if not given else _every(self.cube, given))
+        yield drawn
+        fixed = self.cube.rows([ask.fixed])[0]
+        yield _Pool(judge, anywhere(self.cube, fixed, ANYWHERE, rng)).ranked()
+        yield _Pool(judge, self._every if not ask.fixed else _every(self.cube, ask.fixed)).ranked()
 
     @cached_property
     def _every(self) -> Rows:
@@ -97,7 +105,7 @@ class TpeSampler:
 
 
 class _Judge:
-    """Knows which points are promising: those that are likely among good trials, not among others.
+    """The densities of good trials and of all others, and which trials run.
 
     What runs, and what was proposed just now, counts as bad ("constant liar").
     """
@@ -114,24 +122,34 @@ class _Judge:
         """A point that is proposed."""
         self.running = np.vstack([self.running, row])
 
-    def ranked(self, rows: Rows) -> Rows:
-        """Those that meet the constraints, the most promising first."""
-        rows = rows[self.cube.feasible(rows)]
-        parts = [self._gains(rows[at : at + AT_ONCE]) for at in range(0, len(rows), AT_ONCE)]
-        return rows[np.argsort(-np.concatenate([*parts, []]), kind="stable")]
-
     def apart(self, row: Rows) -> bool:
         """Whether no running trial has about the same values."""
         apart = np.abs(self.cube.positions(self.running) - self.cube.positions(row[None]))
         same = np.isnan(self.running) & np.isnan(row)
         return not ((apart <= self.reach) | same).all(1).any()
 
-    def _gains(self, rows: Rows) -> Vector:
-        features = self.axes.features(self.cube.positions(rows))
-        bad = self.others.log(features)
-        if len(self.running):
-            bad = np.logaddexp(bad, self.others.with_running(self.running).log(features))
-        return np.asarray(self.good.log(features) - bad)
+
+class _Pool:
+    """Points (n, parameters) to choose from, judged together."""
+
+    def __init__(self, judge: _Judge, rows: Rows) -> None:
+        self.judge, self.rows = judge, rows
+        self.features = judge.axes.features(judge.cube.positions(rows))
+        self.good = np.where(judge.cube.feasible(rows), judge.good.log(self.features), -np.inf)
+        self.bad = judge.others.log(self.features)
+        if len(judge.running):
+            self.avoid(judge.running)
+
+    def avoid(self, rows: Rows) -> None:
+        """Count these points as bad too."""
+        running = self.judge.others.with_running(np.atleast_2d(rows))
+        self.bad = np.logaddexp(self.bad, running.log(self.features))
+
+    def ranked(self, start: int = 0, end: int | None = None) -> Rows:
+        """Those between these places that meet the constraints, the most promising first."""
+        gains = (self.good - self.bad)[start:end]
+        order = np.argsort(-gains, kind="stable")
+        return self.rows[start:end][order[np.isfinite(gains[order])]]
 
 
 def _every(cube: Cube, fixed: Params) -> Rows:

@@ -18,7 +18,7 @@ Indices = NDArray[np.intp]
 Vector = NDArray[np.float64]
 
 # The best trials, which are kept for ever: this part of all, and no more than so many.
-SHARE, BEST = 0.1, 25
+SHARE, BEST = 0.15, 25
 # All others: the newest, and some of those before them, evenly spread over the study.
 NEWEST, OLDER = 500, 500
 # Trials of several losses that are compared with each other: the newest.
@@ -101,14 +101,13 @@ def _groups(seen: Seen, complete: Mask, pruned: Mask) -> Iterator[Indices]:
 
 def _first(seen: Seen, numbers: Indices, count: int) -> Indices:
     """So many of the best of these, the best first."""
-    losses = seen.losses[numbers]
     if seen.metrics == 1 and len(numbers) > count:
-        kept = np.sort(np.argpartition(losses[:, 0], count - 1)[:count])
+        kept = np.sort(np.argpartition(seen.losses[:, 0][numbers], count - 1)[:count])
+        numbers = numbers[kept]
     elif seen.metrics > 1 and len(numbers) > COMPARED:
-        kept = np.union1d(_leading(losses), np.arange(len(numbers) - COMPARED, len(numbers)))
-    else:
-        kept = np.arange(len(numbers))
-    return numbers[kept][dominance.order(losses[kept])[:count]]
+        leading = numbers[_leading(seen.losses[numbers])]
+        numbers = np.union1d(leading, numbers[-COMPARED:])
+    return numbers[dominance.order(seen.losses[numbers])[:count]]
 
 
 def _leading(losses: Losses) -> Indices:
@@ -149,10 +148,10 @@ class Taken:
     def note(self, seen: Seen) -> None:
         """From now on these are the trials."""
         ended = ~seen.pending
-        fresh = ended.copy()
-        fresh[: len(self._known)] &= ~self._known
-        self._finished.update(self._keys(seen.rows[fresh & seen.legal]))
-        self._others = set(self._keys(seen.rows[~ended & seen.legal]))
+        fresh, known = ended.copy(), self._known[: len(seen)]
+        fresh[: len(known)] &= ~known
+        self._finished.update(self._keys(seen.rows[np.flatnonzero(fresh & seen.legal)]))
+        self._others = set(self._keys(seen.rows[np.flatnonzero(seen.pending & seen.legal)]))
         self._known = ended
 
     def new(self, rows: Rows) -> Mask:

@@ -26,7 +26,9 @@ FEW, MANY = 64, 10**9
 # No component is narrower than this part of a side, nor than one share of so many trials.
 NARROWEST = 0.01
 # How wide a component is on a side of few values, were it alone.
-EVEN = 0.2
+EVEN = 0.15
+# Points that are judged at once: a matrix of so many by all trials stays in the cache.
+AT_ONCE = 64
 # What a component has at least of any value, so that there is a logarithm.
 TINY = 1e-300
 # The logarithm of a part that counts for nothing: beyond it, exponentials become slow.
@@ -108,14 +110,17 @@ class Density:
 
     @cached_property
     def _usual(self) -> Vector:
-        return np.asarray(np.median(self.widths, axis=0))
+        # Side by side in memory: the median is several times as quick.
+        return np.asarray(np.median(np.ascontiguousarray(self.widths.T), axis=1))
 
     def log(self, features: Matrix) -> Vector:
         """The logarithm of the density, times the sum of weights, at points (n, features)."""
-        logs = features @ self._coefficients + np.log(self.weights)
-        most = logs.max(1, keepdims=True)
-        parts = np.exp(np.maximum(logs - most, NOTHING))
-        return np.asarray(np.log(parts.sum(1)) + most[:, 0])
+        heights = np.log(self.weights)
+        parts = [
+            _log_sum(features[at : at + AT_ONCE] @ self._coefficients + heights)
+            for at in range(0, len(features), AT_ONCE)
+        ]
+        return np.concatenate([*parts, []])
 
     def sample(self, count: int, rng: np.random.Generator) -> Points:
         """Positions (count, parameters)."""
@@ -157,6 +162,14 @@ class Density:
         return np.ascontiguousarray(np.concatenate(found, axis=1).T)
 
 
+def _log_sum(logs: Matrix) -> Vector:
+    """The logarithm of the sum of exponentials along each row."""
+    most = logs.max(1, keepdims=True)
+    logs -= most
+    np.maximum(logs, NOTHING, out=logs)
+    return np.asarray(np.log(np.exp(logs, out=logs).sum(1)) + most[:, 0])
+
+
 def _one_of(x: Vector, edges: Vector) -> Matrix:
     places = np.where(np.isnan(x), -1, np.searchsorted(edges[1:-1], x, side="right"))
     return np.asarray(places[:, None] == np.arange(len(edges) - 1), dtype=np.float64)
@@ -185,12 +198,14 @@ def _gaps(points: Points) -> Points:
     Bergstra (2011), without the ends of the side as neighbours; NaN for what is not active.
     """
     n = len(points)
-    order = np.argsort(points, axis=0)  # what is not active comes last
-    gaps = np.nan_to_num(np.diff(np.take_along_axis(points, order, axis=0), axis=0))
-    none = np.zeros((min(n, 1), points.shape[1]))
-    widest = np.maximum(np.vstack([none, gaps]), np.vstack([gaps, none]))
-    found = np.empty_like(points)
-    np.put_along_axis(found, order, widest, axis=0)
+    sides = np.ascontiguousarray(points.T)
+    order = np.argsort(sides, axis=1)  # what is not active comes last
+    gaps = np.diff(np.take_along_axis(sides, order, axis=1), axis=1)
+    gaps = np.where(np.isnan(gaps), 0.0, gaps)
+    none = np.zeros((len(sides), min(n, 1)))
+    widest = np.maximum(np.hstack([none, gaps]), np.hstack([gaps, none]))
+    found = np.empty_like(sides)
+    np.put_along_axis(found, order, widest, axis=1)
     alone = (~np.isnan(points)).sum(0) == 1
-    found = np.where(alone, np.maximum(points, 1 - points), found)
+    found = np.where(alone, np.maximum(points, 1 - points), found.T)
     return np.clip(found, max(NARROWEST, 1 / (n + 2)), 1.0)

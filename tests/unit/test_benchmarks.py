@@ -22,14 +22,17 @@ from benchmarks import (
     arms,
     claims,
     families,
+    histories,
     honesty,
     lines,
     rows,
     searches,
+    suggest,
     trivial,
     verdicts,
 )
 from hpo_service import catalog, confirm, protocol
+from hpo_service.samplers import grid
 
 FOLDS = protocol.Validation(folds=5)
 
@@ -264,3 +267,22 @@ def test_a_greedy_search_fits_its_folds_better_than_a_random_one() -> None:
     ]
     random, followed = np.mean(values, axis=0)
     assert followed > random > 0
+
+
+@pytest.mark.parametrize("sampler", ["random", "grid", "tpe"])
+def test_a_study_that_was_written_in_bulk_goes_on_with_its_next_number(sampler: str) -> None:
+    with histories.sqlite() as database:
+        asked = suggest.Asked(database, histories.study(database, sampler, 30))
+        one, other = asked.propose(2)
+        assert (one.number, other.number) == (30, 31)
+        asked.finish(one)
+        assert [each.number for each in asked.propose(1)] == [31]
+    known = [dict(each) for each in histories.settings(sampler, 30)]
+    assert one.params not in known
+
+
+def test_the_grid_of_a_long_history_has_the_points_it_says() -> None:
+    spec = histories.spec_of("grid")
+    assert spec.search_space is not None
+    options = grid.GridOptions(points=histories.POINTS)
+    assert grid.count(spec.search_space, options) == histories.GRID_POINTS

@@ -5,10 +5,12 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import numpy as np
 import pytest
 from optuna.distributions import FloatDistribution, IntDistribution
 
 from hpo_service import errors, protocol, space
+from hpo_service.cube import Cube
 from tests.searching import SPACE, spec_of
 
 
@@ -123,3 +125,26 @@ def test_a_plain_name_finds_the_range_whose_condition_holds() -> None:
     assert space.labelled(searched, {"unknown": 1}) == {"unknown": 1}
     with pytest.raises(errors.InvalidRequest, match=r"params.rate: has a range for each optimizer"):
         space.labelled(searched, {"rate": 0.5})
+
+
+def test_values_that_a_parameter_cannot_have_are_no_points_of_the_space() -> None:
+    cube = Cube(
+        parsed(
+            {
+                "x": {"type": "float", "low": 0, "high": 2},
+                "c": {"type": "categorical", "choices": ["a", None]},
+            }
+        )
+    )
+    right: list[dict[str, Any]] = [{"x": 1, "c": "a"}, {"x": 0.5, "c": None}]
+    wrong: list[dict[str, Any]] = [
+        {"x": "1", "c": "a"},
+        {"x": None, "c": "a"},
+        {"x": 1, "c": "b"},
+        {"c": "a"},
+        {},
+    ]
+    rows = cube.rows([*right, *wrong])
+    np.testing.assert_equal(rows[:, 0], [1, 0.5, np.inf, np.inf, 1, np.nan, np.nan])
+    np.testing.assert_equal(rows[:, 1], [0, 1, 0, 0, -1, 0, np.nan])
+    assert cube.legal(rows).tolist() == [True] * 2 + [False] * 5

@@ -211,7 +211,7 @@ class TestJudging:
             study = session.get_one(Study, bench.study_id)
             with statements(bench.database) as seen:
                 (judged,) = bench.searches.judge(session, study, [_point(trial, 3, 1.0)])
-        assert judged.decision == protocol.Decision(action="continue", step=3)
+        assert judged == protocol.Decision(action="continue", step=3)
         assert seen == []
 
     def test_a_sampler_at_work_does_not_keep_reports_waiting(self, bench: Bench) -> None:
