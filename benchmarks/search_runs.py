@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler, TPESampler
 
 import hpo_service
 from benchmarks.memory import Memory
@@ -86,7 +86,6 @@ def _parallel(sampler: str, sources: str) -> dict[str, Method]:
 METHODS: dict[str, Method] = {
     "random": Method("random", sources="independent.py", learns=False),
     "grid": Method("grid", sources="grid.py", learns=False),
-    "Optuna random": Method(peer=lambda seed: RandomSampler(seed=seed), learns=False),
     "Optuna TPE": Method(peer=lambda seed: TPESampler(seed=seed)),
     "Optuna GP": Method(peer=lambda seed: GPSampler(seed=seed, warn_independent_sampling=False)),
     **_parallel("auto", "auto.py gp*.py tpe*.py"),
