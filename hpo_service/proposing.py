@@ -7,7 +7,7 @@ The study's rows alone decide the answer: what is kept here is derived from them
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -41,10 +41,24 @@ class Proposal:
 
 
 @dataclass(frozen=True)
+class Packs:
+    """So many trials in a row have the same values of these parameters; false: no matter."""
+
+    size: int = 0
+    alike: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return self.size > 1 and bool(self.alike)
+
+
+FREE = Packs()
+
+
+@dataclass(frozen=True)
 class Basis:
     """What a proposal depended on, beside the study's spec and seed.
 
-    It was one of `count` trials, from `number` on, with the same values of the `alike` parameters.
+    It was one of `count` trials, from `number` on, in packs of a `size` that are `alike`.
     Trials below `seen` were known: those in `pending` had not ended, those in `waiting` were not
     running either, and of those in `open_` only what their authors had fixed was known.
     """
@@ -55,10 +69,11 @@ class Basis:
     pending: tuple[int, ...] = ()
     waiting: tuple[int, ...] = ()
     open_: tuple[int, ...] = ()
+    size: int = 0
     alike: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, seen: Seen, ask: Ask, alike: Collection[str]) -> Basis:
+    def of(cls, seen: Seen, ask: Ask, packs: Packs) -> Basis:
         """Of an answer to `ask` by a sampler that is shown `seen`."""
         pending = np.flatnonzero(seen.pending)
         waiting = pending[seen.states[pending] == CODES["waiting"]]
@@ -70,8 +85,13 @@ class Basis:
             pending=tuple(pending.tolist()),
             waiting=tuple(waiting.tolist()),
             open_=tuple(open_.tolist()),
-            alike=tuple(sorted(alike)) if ask.count > 1 else (),
+            **vars(packs),
         )
+
+    @property
+    def packs(self) -> Packs:
+        """What was asked for."""
+        return Packs(self.size, self.alike)
 
     @classmethod
     def read(cls, attrs: Mapping[str, Any]) -> tuple[Basis, int] | None:
@@ -102,7 +122,7 @@ class Proposer:
                 "This study has no search space of its own: use its Optuna client."
             )
         self.spec, self.study_name = spec, study.name
-        self.shared = _shared(spec)
+        self._alike = _alike(spec)
         self.cube = cube_of(spec)
         self.entry = SAMPLERS[spec.sampler.name]
         self.sampler = self.fresh()
@@ -114,10 +134,16 @@ class Proposer:
         """The study's sampler, that has seen nothing yet."""
         return self.entry.make(self.cube, self.spec.sampler.options)
 
-    def each(self, number: int, count: int, alike: Collection[str]) -> list[Proposal]:
+    def packs(self, size: int, count: int) -> Packs:
+        """Of `count` trials packs of this size that can be trained in one pass, where the family
+        tells which can.
+        """
+        return Packs(size, self._alike) if size > 1 and count > 1 and self._alike else FREE
+
+    def each(self, number: int, count: int, packs: Packs) -> list[Proposal]:
         """Trials from `number` on that depend on no other one, each from a seed of its own."""
-        if alike and count > 1:
-            return self.proposals(self._nothing, self.ask(number, count), alike)
+        if packs:
+            return self.proposals(self._nothing, self.ask(number, count), packs)
         found: list[Proposal] = []
         for at in range(number, number + count):
             found += self.proposals(self._nothing, self.ask(at))
@@ -127,11 +153,11 @@ class Proposer:
         """A question that no other one shares its randomness with."""
         return Ask(number, self.entry.seed(self.seed, number), count=count, fixed=fixed or {})
 
-    def proposals(self, known: Seen, ask: Ask, alike: Collection[str] = ()) -> list[Proposal]:
+    def proposals(self, known: Seen, ask: Ask, packs: Packs = FREE) -> list[Proposal]:
         """What the sampler suggests, as trials to insert from `ask.number` on."""
-        found = self.suggestions(self.sampler, known, ask, alike)
-        if not self.entry.blind or (alike and ask.count > 1):
-            basis = Basis.of(known, ask, alike)
+        found = self.suggestions(self.sampler, known, ask, packs)
+        if not self.entry.blind or packs:
+            basis = Basis.of(known, ask, packs)
             found = [
                 replace(each, attrs={**each.attrs, BASIS: basis.note(place)})
                 for place, each in enumerate(found)
@@ -139,21 +165,35 @@ class Proposer:
         return [self.proposal(ask.number + at, each) for at, each in enumerate(found)]
 
     def suggestions(
+        self, sampler: Sampler, known: Seen, ask: Ask, packs: Packs = FREE
+    ) -> list[Suggestion]:
+        """What a sampler suggests, random where it fails; pack by pack, as if those before ran."""
+        if not packs:
+            return self._suggested(sampler, known, ask)
+        found: list[Suggestion] = []
+        while len(found) < ask.count:
+            size = min(packs.size, ask.count - len(found))
+            asked = self.ask(ask.number + len(found), size, ask.fixed)
+            some = self._pack(sampler, known, asked, packs.alike)
+            if not some:
+                break
+            found += some
+            known = self._with_running(known, some)
+        return found
+
+    def _pack(
         self, sampler: Sampler, known: Seen, ask: Ask, alike: Collection[str]
     ) -> list[Suggestion]:
-        """What a sampler suggests, random where it fails; all have the `alike` values of the first.
-
-        The others are asked for when the first is known to run.
-        """
-        if not alike or ask.count == 1:
-            return self._suggested(sampler, known, ask)
+        """One trial, and others that are alike, for which it is known to run."""
         found = self._suggested(sampler, known, replace(ask, count=1))
-        if not found:
-            return []
+        if not found or ask.count == 1:
+            return found
         shared = {name: value for name, value in found[0].params.items() if name in alike}
         others = self.ask(ask.number + 1, ask.count - 1, {**ask.fixed, **shared})
-        known = known.with_running(self.cube.rows([found[0].params]))
-        return found + self._suggested(sampler, known, others)
+        return found + self._suggested(sampler, self._with_running(known, found), others)
+
+    def _with_running(self, known: Seen, some: Sequence[Suggestion]) -> Seen:
+        return known.with_running(self.cube.rows([each.params for each in some]))
 
     def proposal(self, number: int, suggestion: Suggestion) -> Proposal:
         """A suggestion as a trial to insert."""
@@ -191,9 +231,9 @@ class Proposer:
             return [replace(each, attrs=note) for each in found]
 
 
-def _shared(spec: protocol.StudySpec) -> frozenset[str]:
+def _alike(spec: protocol.StudySpec) -> tuple[str, ...]:
     """The searched parameters that networks of one pass have in common, where that is known."""
     if not isinstance(spec.objective, protocol.TrainObjective):
-        return frozenset()
+        return ()
     alike = catalog.FAMILIES[spec.objective.model].alike
-    return frozenset(name for name in spec.search_space or {} if catalog.plain(name) in alike)
+    return tuple(name for name in spec.search_space or {} if catalog.plain(name) in alike)

@@ -73,7 +73,7 @@ class _Again:
             ask = self.proposer.ask(basis.number, basis.count, dict(fixed))
             # A sampler that has seen later results would have to forget them.
             sampler = self.proposer.fresh()
-            found = self.proposer.suggestions(sampler, self._known(basis), ask, basis.alike)
+            found = self.proposer.suggestions(sampler, self._known(basis), ask, basis.packs)
             self._last = basis, [each.params for each in found]
         return self._last[1]
 

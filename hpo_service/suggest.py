@@ -112,20 +112,20 @@ class Search:
         self._gain: tuple[int, protocol.Gain | None] | None = None
 
     def propose(
-        self, session: ReadSession, study: Study, count: int = 1, *, alike: bool = False
+        self, session: ReadSession, study: Study, count: int = 1, *, alike: int = 1
     ) -> list[Proposal]:
         """The next trials; none where the space is exhausted.
 
-        `alike`: networks that can be trained in one pass, as far as the family tells which can.
+        `alike`: so many in a row can be trained in one pass, as far as the family tells which can.
         """
         proposer, number = self._current(study), study.n_trials
-        shared = proposer.shared if alike else frozenset()
+        packs = proposer.packs(alike, count)
         if proposer.entry.blind:
-            return proposer.each(number, count, shared)
+            return proposer.each(number, count, packs)
         seen = proposer.ledger.seen(session, study)
-        if not proposer.entry.slow or shared:
+        if not proposer.entry.slow or packs:
             self._count()
-            return proposer.proposals(seen, proposer.ask(number, count), shared)
+            return proposer.proposals(seen, proposer.ask(number, count), packs)
         finished = int((~seen.pending).sum())
         if not (found := self._spares.fresh(count, finished, study)):
             self._count()

@@ -72,7 +72,7 @@ class Bench:
         found = self.proposals(1)
         return found[0] if found else None
 
-    def proposals(self, count: int, *, alike: bool = False) -> list[Proposal]:
+    def proposals(self, count: int, *, alike: int = 1) -> list[Proposal]:
         with self.searches.turn(self.study_id) as search, self.database.read() as session:
             assert isinstance(search, Search)
             study = session.get_one(Study, self.study_id)

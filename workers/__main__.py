@@ -120,8 +120,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--alike",
-        action="store_true",
-        help="ask for packs of one shape and batch size, which train in one pass",
+        type=_whole(1, protocol.MAX_LEASES),
+        default=1,
+        metavar="N",
+        help="new trials of a pack that are to have one shape and batch size, for one pass (1)",
     )
     add("--cache-dir", help="HPO_CACHE_DIR, else " + place.DEFAULT)
     add("--name", type=_name, default="worker", help="how this worker's name begins")

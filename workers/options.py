@@ -18,10 +18,10 @@ class Options:
 
     With `refill` a pack gets new trials as soon as some of its own have ended; without it the
     tells of a pack go out together, in the order of its trials, for exact repetition. New trials
-    that are leased together are to be `alike`, so that they train in one pass. `objective` is the
-    function `module:name` that the child runs, see `workers.work`. With `function`, the
-    `module:name` of a user's own, it makes the one that the child runs. `objectives` are what to
-    lease trials for, see `protocol.ability`.
+    that are leased together are to be `alike`, so many in a row, so that they train in one pass.
+    `objective` is the function `module:name` that the child runs, see `workers.work`. With
+    `function`, the `module:name` of a user's own, it makes the one that the child runs.
+    `objectives` are what to lease trials for, see `protocol.ability`.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Options:
     once: bool = False
     pack: int = 1
     refill: bool = True
-    alike: bool = False
+    alike: int = 1
     device: str = "auto"
     threads: int = 1
     precision: Precision = "full"

@@ -120,9 +120,9 @@ def worker(
     pack: Pack = 1,
     refill: Refill = True,
     alike: Annotated[
-        bool,
-        typer.Option("--alike", help="Packs of one shape and batch size: they train in one pass."),
-    ] = False,
+        int,
+        typer.Option(min=1, max=64, metavar="N", help="So many of a pack are to have one shape."),
+    ] = 1,
     objective: Objective = None,
     once: Annotated[bool, typer.Option("--once", help="End when there is nothing to do.")] = False,
     cache_dir: Annotated[Path | None, typer.Option(help="Folder of data and spool.")] = None,

@@ -45,12 +45,14 @@ class LeaseRequest(Model):
         ),
     ] = ["train"]
     alike: Annotated[
-        bool,
+        int,
         Field(
-            description="Of several new trials of a family of networks: all with the shape and "
-            "batch size of the first, so that they can be trained in one pass."
+            ge=1,
+            le=MAX_LEASES,
+            description="Of several new trials of a family of networks, so many in a row have one "
+            "shape and batch size, so that they can be trained in one pass.",
         ),
-    ] = False
+    ] = 1
 
     @field_validator("lease_ids")
     @classmethod

@@ -231,7 +231,7 @@ def test_upgrading_makes_the_tables(tmp_path: Path) -> None:
     [
         ((), 1, True),
         (("--pack", "8"), 8, True),
-        (("--pack", "8", "--no-refill", "--alike"), 8, False),
+        (("--pack", "8", "--no-refill", "--alike", "4"), 8, False),
     ],
 )
 def test_a_worker_gets_its_options(
@@ -242,7 +242,7 @@ def test_a_worker_gets_its_options(
     done(run("worker", "--device", "cuda:1", *words))
     given = worker._parser().parse_args(lines[0][4:])
     assert (given.device, given.pack, given.refill) == ("cuda:1", pack, refill)
-    assert given.alike == ("--alike" in words)
+    assert given.alike == (4 if "--alike" in words else 1)
 
 
 def test_a_worker_gets_a_function_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:

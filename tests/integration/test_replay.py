@@ -35,15 +35,17 @@ def rest(leases: list[Any]) -> set[tuple[Any, ...]]:
 def test_a_pack_is_of_one_shape_where_that_is_asked_for(api: Api, sampler: str) -> None:
     networks(api, sampler)
     for _ in range(3):
-        leases = leased(api, 6, alike=True)
+        leases = leased(api, 6, alike=6)
         assert len(leases) == 6
         assert len(shapes(leases)) == 1
         assert len(rest(leases)) == 6
         for number, lease in enumerate(leases):
             api.tell(lease, 0.5 + number / 100, epoch=1)
+    halves = leased(api, 6, alike=3)
+    assert [len(shapes(halves[:3])), len(shapes(halves[3:])), len(rest(halves))] == [1, 1, 6]
     assert len(shapes(leased(api, 6))) > 1
-    found = api.get("/studies/mlp/replay", limit=24)
-    assert [trial["outcome"] for trial in found["trials"]] == ["same"] * 24
+    found = api.get("/studies/mlp/replay", limit=30)
+    assert [trial["outcome"] for trial in found["trials"]] == ["same"] * 30
 
 
 def test_the_replay_of_a_study_comes_in_pages(api: Api) -> None:
