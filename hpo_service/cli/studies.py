@@ -47,7 +47,7 @@ def create(
     good_enough: options.GoodEnough = None,
     no_gain: options.NoGain = False,
     sampler: Annotated[str | None, typer.Option(help="auto, tpe, gp, random, grid ...")] = None,
-    pruner: Annotated[str | None, typer.Option(help="none, median or asha.")] = None,
+    pruner: Annotated[str | None, typer.Option(help="none, racing, asha, median ...")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all its randomness.")] = None,
     validation: options.Method = None,
     folds: options.Folds = None,

@@ -22,6 +22,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "tpe": {"n_startup_trials": 4},
     "gp": {"n_startup_trials": 4},
     "asha": {"min_resource": 1},
+    "hyperband": {"min_resource": 1},
+    "median": {"n_startup_trials": 2, "n_warmup_steps": 2},
+    "percentile": {"n_startup_trials": 2, "n_warmup_steps": 2},
+    "wilcoxon": {"n_warmup_steps": 2},
+    "patience": {"patience": 2},
 }
 
 
@@ -73,11 +78,13 @@ def test_every_sampler_comes_to_its_end_and_can_be_replayed(
 
 @pytest.mark.parametrize("metrics", [["accuracy"], ["accuracy", "log_loss"]], ids=len)
 def test_every_pruner_comes_to_its_end(running: Fleet, metrics: list[str]) -> None:
+    bound = 0.2 if len(metrics) == 1 else [0.2] * len(metrics)
+    options = OPTIONS | {"threshold": {"lower": bound}}
     specs = [
         spec(
-            f"{name}-pruned-{len(metrics)}", metrics, pruner={"name": name} | OPTIONS.get(name, {})
+            f"{name}-pruned-{len(metrics)}", metrics, pruner={"name": name} | options.get(name, {})
         )
         for name in PRUNERS
-        if len(metrics) == 1 or PRUNERS[name].build is None
     ]
-    finish(running, specs)
+    trials = finish(running, specs)
+    assert any(trial.state == "pruned" for trial in trials)
