@@ -228,9 +228,9 @@ def _parallel(scores: Scores, name: str, half: str) -> None:
         )
 
 
-def _time_to_same(scores: Scores, name: str, many: str, budget: int) -> float:
+def _time_to_same(scores: Scores, name: str, many: str, budget: int) -> float | None:
     """Of one worker's time for the budget the part that many need for what it has found by then;
-    the median over all runs.
+    the median over all runs, or none where half of them never find it.
     """
     found = []
     for (method, *key), run in scores.runs.items():
@@ -238,7 +238,8 @@ def _time_to_same(scores: Scores, name: str, many: str, budget: int) -> float:
             wanted = min(alone.losses[:budget])
             ends = [e for e, loss in zip(run.ended, run.losses, strict=True) if loss <= wanted]
             found.append(min(ends, default=np.inf) / max(alone.ended[:budget]))
-    return round(float(np.median(found)), 3)
+    middle = float(np.median(found))
+    return round(middle, 3) if np.isfinite(middle) else None
 
 
 def _both(scores: Scores, *names: str) -> Mask:
