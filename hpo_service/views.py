@@ -33,7 +33,7 @@ def _sampling(shown: protocol.Study) -> list[protocol.Sampling]:
     if spec is None or spec.search_space is None or spec.sampler.name != "auto":
         return []
     return [
-        protocol.Sampling(**vars(pick))
+        protocol.Sampling(first=pick.first, samplers=list(pick.samplers), reason=pick.reason)
         for pick in picks(cube_of(spec), len(shown.directions))
         if shown.budget_trials is None or pick.first < shown.budget_trials
     ]

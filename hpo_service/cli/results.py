@@ -32,7 +32,7 @@ def remarks(study: protocol.Study) -> Iterator[str]:
     """Which sampler was picked and why, and why the search ended early."""
     for pick in study.sampling:
         since = f" from trial {pick.first} on" if pick.first else ""
-        yield f"Sampler{since}: {pick.sampler}, since {pick.reason}."
+        yield f"Sampler{since}: {' and '.join(pick.samplers)}, since {pick.reason}."
     if study.ended_by == "no_gain" and study.gain:
         yield (
             f"The search ended early: ten more trials could be expected to gain "

@@ -253,10 +253,13 @@ class Gain(Model):
 
 
 class Sampling(Model):
-    """Which sampler `auto` has picked for the trials from number `first` on, and why."""
+    """Which samplers `auto` has picked for the trials from number `first` on, and why.
+
+    Of several each proposes in turn.
+    """
 
     first: int
-    sampler: str
+    samplers: list[str]
     reason: str
 
 

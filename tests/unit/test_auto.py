@@ -8,7 +8,7 @@ import pytest
 from hpo_service import protocol, space
 from hpo_service.cube import Cube
 from hpo_service.samplers import SAMPLERS, Ask, picks
-from hpo_service.samplers.auto import MOST_PARAMETERS, MOST_TRIALS
+from hpo_service.samplers.auto import ALONE, MOST_PARAMETERS, MOST_TRIALS
 from hpo_service.seen import CODES, Seen
 
 
@@ -35,7 +35,9 @@ def seen(of: Cube, trials: int, metrics: int = 1) -> Seen:
 @pytest.mark.parametrize(
     ("parameters", "metrics", "trials", "picked"),
     [
-        (3, 1, 20, "gp"),
+        (3, 1, ALONE - 1, "gp"),
+        (3, 1, ALONE + 1, "gp"),
+        (3, 1, ALONE + 2, "tpe"),
         (3, 1, MOST_TRIALS, "tpe"),
         (3, 2, 20, "tpe"),
         (MOST_PARAMETERS + 1, 1, 20, "tpe"),
@@ -49,5 +51,15 @@ def test_the_picked_sampler_proposes(
     one, other = (SAMPLERS[name].make(of, {}).propose(known, ask) for name in ("auto", picked))
     assert [each.params for each in one] == [each.params for each in other]
     pick = [pick for pick in picks(of, metrics) if pick.first <= trials][-1]
-    assert pick.sampler == picked
+    assert picked in pick.samplers
     assert str(parameters) in picks(of, metrics)[0].reason or metrics > 1
+
+
+def test_of_trials_asked_for_together_each_proposes_its_part() -> None:
+    of = cube(3)
+    known = seen(of, ALONE)
+    found = SAMPLERS["auto"].make(of, {}).propose(known, Ask(ALONE, 7, count=4))
+    points = [tuple(each.params.values()) for each in found]
+    assert len(set(points)) == 4
+    gp = SAMPLERS["gp"].make(of, {}).propose(known, Ask(ALONE, 7, count=2))
+    assert [each for each in gp if each.params in [one.params for one in found]] == gp
