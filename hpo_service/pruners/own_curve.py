@@ -98,6 +98,9 @@ def _check_threshold(options: ThresholdOptions, facts: Facts) -> None:
         if given is not None and count != facts.metrics:
             needed = "one number" if facts.metrics == 1 else f"a list of {facts.metrics} numbers"
             raise errors.invalid(f"pruner.{name}", f"give {needed}, a bound of each metric")
+    made = _threshold(options, facts)
+    if (made.lower > made.upper).any():
+        raise errors.invalid("pruner.lower", "is above upper: every value is out of bounds")
 
 
 PATIENCE = PrunerEntry(options=PatienceOptions, build=_patience, any_length=True)

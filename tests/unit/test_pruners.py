@@ -144,6 +144,7 @@ class TestByItsOwnCurve:
     def test_threshold_needs_a_bound_of_each_metric(self) -> None:
         assert refused("threshold", Facts()) == "pruner.upper"
         assert refused("threshold", Facts((1.0, 1.0)), upper=1.0) == "pruner.upper"
+        assert refused("threshold", Facts(), lower=2.0, upper=1.0) == "pruner.lower"
         PRUNERS["threshold"].check({"upper": [1.0, 2.0]}, Facts((1.0, 1.0)))
 
 
