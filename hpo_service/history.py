@@ -37,13 +37,12 @@ class History:
     """The trials of one study, by number; safe to share between threads.
 
     Finished trials never change and are read once; they are forgotten where the study's revision
-    tells that one was edited after all. Unfinished ones are read again each time, without their
-    curves unless `live_curves`. What is handed out is never changed later.
+    tells that one was edited after all. Unfinished ones are read again each time. What is handed
+    out is never changed later.
     """
 
-    def __init__(self, study_id: int, *, live_curves: bool) -> None:
+    def __init__(self, study_id: int) -> None:
         self.study_id = study_id
-        self.live_curves = live_curves
         self._lock = threading.Lock()
         self._revision = -1
         self._trials: dict[int, FrozenTrial] = {}
@@ -58,8 +57,7 @@ class History:
 
     def _changed(self, session: Session) -> dict[int, FrozenTrial]:
         rows = session.scalars(select(Trial).where(*self._unknown()).order_by(Trial.number)).all()
-        with_curve = [row.id for row in rows if self.live_curves or _finished(row)]
-        points = curves.load(session, with_curve, values_only=True)
+        points = curves.load(session, [row.id for row in rows], values_only=True)
         return {row.number or 0: frozen(row, points.get(row.id, [])) for row in rows}
 
     def _unknown(self) -> list[ColumnElement[bool]]:
@@ -71,10 +69,6 @@ class History:
         # Numbers have no gaps and come in order: each insert holds the lock of the study's row.
         beyond = Trial.number > max(self._trials, default=-1)
         return [Trial.study_id == self.study_id, Trial.kind == "search", or_(beyond, again)]
-
-
-def _finished(row: Trial) -> bool:
-    return STATES[row.state].is_finished()
 
 
 def frozen(row: Trial, curve: Sequence[Report]) -> FrozenTrial:

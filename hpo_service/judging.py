@@ -82,6 +82,7 @@ class _Panel:
     ) -> None:
         self.session, self.book, self.pruner = session, book, pruner
         self.levels: dict[int, Level] = {}
+        self.known_folds: dict[int, dict[int, NDArray[np.float64] | None]] = {}
         # What this batch has brought, in its order: losses and folds by step and number.
         self.brought: dict[int, dict[int, tuple[Losses, NDArray[np.float64]]]] = {}
         self.standings = Standings(
@@ -131,8 +132,11 @@ class _Panel:
         return self._level(step).reported
 
     def _folds_at(self, step: int, numbers: Sequence[int]) -> NDArray[np.float64]:
-        here = {n: folds for n, (_, folds) in self.brought.get(step, {}).items()}
-        found = self.book.folds_at(self.session, step, [n for n in numbers if n not in here]) | here
+        found = self.known_folds.setdefault(step, {})
+        unknown = [number for number in numbers if number not in found]
+        if unknown:
+            found |= dict.fromkeys(unknown) | self.book.folds_at(self.session, step, unknown)
+        found = found | {n: folds for n, (_, folds) in self.brought.get(step, {}).items()}
         each = [found.get(number) for number in numbers]
         width = max((folds.shape[1] for folds in each if folds is not None), default=0)
         padded = np.full((len(each), self.book.facts.metrics, width), np.nan)
@@ -175,11 +179,21 @@ def _decision(action: protocol.Action, point: Point) -> protocol.Decision:
 
 def facts_of(spec: protocol.StudySpec, directions: Sequence[protocol.Direction]) -> Facts:
     """What pruners are told of a study with this spec, everything in it filled in."""
+    known = _params(spec.objective)
+    searched = {catalog.plain(name) for name in spec.search_space or {}}
     validation = _validation(spec.objective)
-    if validation is None:
-        return Facts(signs(directions), epochs=_epochs(spec))
-    ratio = validation.scored_share / validation.trained_share
-    return Facts(signs(directions), _folds(validation), ratio, _epochs(spec))
+    epochs = None if "epochs" in searched else known.get("epochs")
+    # Of a function of the user's own a parameter of this name means what he likes.
+    iterated = spec.objective.kind == "train" and (
+        "iterations" in searched or known.get("iterations") is not None
+    )
+    return Facts(
+        signs=signs(directions),
+        folds=0 if validation is None else _folds(validation),
+        ratio=0.0 if validation is None else validation.scored_share / validation.trained_share,
+        epochs=epochs if isinstance(epochs, int) and epochs > 0 and not iterated else None,
+        iterated=iterated,
+    )
 
 
 def signs(directions: Sequence[protocol.Direction]) -> tuple[float, ...]:
@@ -202,16 +216,11 @@ def _folds(validation: protocol.Validation) -> int:
     return (1 if validation.method == "hold_out" else validation.folds) * validation.repeats
 
 
-def _epochs(spec: protocol.StudySpec) -> int | None:
-    """Of each trial; None where they are searched, or told by something else than `epochs`."""
-    if isinstance(spec.objective, protocol.ExternalObjective):
-        return None
-    known = dict(spec.objective.params)
-    if isinstance(spec.objective, protocol.TrainObjective):
-        family = catalog.FAMILIES[spec.objective.model]
-        known = family.hyperparameters().model_dump() | known
-    searched = {catalog.plain(name) for name in spec.search_space or {}}
-    if searched & {"epochs", "iterations"} or known.get("iterations") is not None:
-        return None
-    epochs = known.get("epochs")
-    return epochs if isinstance(epochs, int) and epochs > 0 else None
+def _params(objective: protocol.Objective) -> dict[str, protocol.FixedValue]:
+    """What is fixed in every trial, defaults of the family included."""
+    if isinstance(objective, protocol.ExternalObjective):
+        return {}
+    if isinstance(objective, protocol.CustomObjective):
+        return dict(objective.params)
+    family = catalog.FAMILIES[objective.model]
+    return family.hyperparameters().model_dump() | dict(objective.params)

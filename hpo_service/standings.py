@@ -34,9 +34,9 @@ class Level:
         losses[: len(self.losses)], reported[: len(self.reported)] = self.losses, self.reported
         return Level(losses, reported)
 
-    def put(self, number: int, losses: Losses) -> None:
-        """What a trial reported."""
-        self.losses[number], self.reported[number] = losses, True
+    def put(self, numbers: int | NDArray[np.int64], losses: Losses) -> None:
+        """What one trial reported, or several; of one that is named twice the last counts."""
+        self.losses[numbers], self.reported[numbers] = losses, True
 
 
 class Book:
@@ -52,7 +52,9 @@ class Book:
         self.signs = np.array(facts.signs)
         self.n = 0
         self.running: dict[int, int] = {}  # numbers of what had not ended, by id
-        self._compared = [name for name in searched if catalog.plain(name) in COMPARED]
+        # So many steps of the optimizer are more epochs the larger a batch is.
+        compared = (*COMPARED, "batch_size") if facts.iterated else COMPARED
+        self._compared = [name for name in searched if catalog.plain(name) in compared]
         self._kinds: dict[tuple[Any, ...], int] = {}
         self._columns = self._empty(FIRST_CAPACITY)
         self._levels: dict[int, tuple[Level, Mask]] = {}
@@ -80,13 +82,11 @@ class Book:
         kept, known = self._levels.get(step, (self._nothing(), np.zeros(0, dtype=bool)))
         kept, looked_up = kept.upto(self.n), np.zeros(self.n, dtype=bool)
         looked_up[: len(known)] = known
-        unfinished, live = self._unfinished, kept.upto(self.n)
-        for number, values in self._points(session, step, np.flatnonzero(~looked_up)):
-            if number < self.n:
-                live.put(number, self.losses(values))
-                if not unfinished[number]:
-                    kept.put(number, self.losses(values))
-        self._levels[step] = kept, ~unfinished
+        ended, live = ~self._unfinished, kept.upto(self.n)
+        numbers, losses = self._points(session, step, np.flatnonzero(~looked_up))
+        live.put(numbers, losses)
+        kept.put(numbers[ended[numbers]], losses[ended[numbers]])
+        self._levels[step] = kept, ended
         return live
 
     def folds_at(
@@ -111,7 +111,8 @@ class Book:
 
     def _points(
         self, session: Session, step: int, numbers: NDArray[np.intp]
-    ) -> Iterable[tuple[int, list[float | None]]]:
+    ) -> tuple[NDArray[np.int64], Losses]:
+        """Numbers and losses of what these trials reported, the newest attempt last."""
         query = (
             select(Trial.number, Report.values)
             .join(Report, Report.trial_id == Trial.id)
@@ -119,7 +120,10 @@ class Book:
             .where(Report.step == step, curves.counting())
             .order_by(Trial.number, Report.attempt)
         )
-        return [(number, values) for number, values in session.execute(query)]
+        found = [(n, values) for n, values in session.execute(query) if n < self.n]
+        losses = np.array([_full(values, len(self.signs)) for _, values in found], dtype=np.float64)
+        numbers = np.array([number for number, _ in found], dtype=np.int64)
+        return numbers, self.signs * losses.reshape(-1, len(self.signs))
 
     def _enter(self, row: Row[Any]) -> None:
         self._columns["states"][row.number] = CODES[row.state]
@@ -134,9 +138,7 @@ class Book:
 
     def losses(self, values: list[float | None]) -> Losses:
         """A report's or a trial's values as losses (metrics,); all NaN where they are too few."""
-        if len(values) != len(self.signs):
-            return np.full(len(self.signs), np.nan)
-        return self.signs * np.array(values, dtype=np.float64)
+        return self.signs * np.array(_full(values, len(self.signs)), dtype=np.float64)
 
     def _nothing(self) -> Level:
         return Level(np.empty((0, len(self.signs))), np.empty(0, dtype=bool))
@@ -160,3 +162,7 @@ class Book:
     @property
     def _unfinished(self) -> Mask:
         return np.asarray(self._columns["states"][: self.n] <= CODES["running"])
+
+
+def _full(values: list[float | None], metrics: int) -> list[float | None]:
+    return values if len(values) == metrics else [None] * metrics

@@ -253,7 +253,7 @@ class Storage(BaseStorage):
     def _history(self, study_id: int) -> history.History:
         with self._lock:
             if study_id not in self._histories:
-                self._histories[study_id] = history.History(study_id, live_curves=True)
+                self._histories[study_id] = history.History(study_id)
             return self._histories[study_id]
 
 

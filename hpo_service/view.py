@@ -1,4 +1,4 @@
-"""A study in memory, as samplers and pruners see it: for one question, then forgotten."""
+"""A study in memory, as Optuna's samplers see it: for one question, then forgotten."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import optuna
-from optuna.pruners import BasePruner, NopPruner
-from optuna.samplers import BaseSampler, RandomSampler
+from optuna.pruners import NopPruner
+from optuna.samplers import BaseSampler
 from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 class View(InMemoryStorage):
     """Reads come from `trials`; attributes that are set are noted, to be stored by the caller.
 
-    Of Optuna's storage only what samplers and pruners use is there.
+    Of Optuna's storage only what samplers use is there.
     """
 
     def __init__(
@@ -32,18 +32,9 @@ class View(InMemoryStorage):
         self.trial_attrs: dict[int, dict[str, Any]] = {}
         self.study_attrs: dict[str, Any] = {}
 
-    def optuna_study(
-        self, sampler: BaseSampler | None = None, pruner: BasePruner | None = None
-    ) -> optuna.Study:
-        """What samplers and pruners are handed."""
-        return optuna.Study("view", self, sampler or RandomSampler(), pruner or NopPruner())
-
-    def with_curve(self, trial_id: int, curve: dict[int, float]) -> FrozenTrial:
-        """The trial with these intermediate values, here from now on."""
-        trial = copy.copy(self.trials[trial_id])
-        trial.intermediate_values = curve
-        self.trials[trial_id] = trial
-        return trial
+    def optuna_study(self, sampler: BaseSampler) -> optuna.Study:
+        """What samplers are handed."""
+        return optuna.Study("view", self, sampler, NopPruner())
 
     def get_study_id_from_name(self, study_name: str) -> int:
         return 0

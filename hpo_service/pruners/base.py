@@ -22,13 +22,15 @@ class Facts:
 
     `signs`: what makes a loss, lower is better, of a value of each metric. `folds`: how many a
     report gives the values of, 0 where none are known; `ratio`: rows that a fold scores by rows it
-    trains on. `epochs`: of each trial, unless trials differ or nobody says.
+    trains on. `epochs`: of each trial, unless trials differ or nobody says. `iterated`: trials end
+    after so many steps of the optimizer, and how many epochs these are is not known beforehand.
     """
 
     signs: tuple[float, ...] = (1.0,)
     folds: int = 0
     ratio: float = 0.0
     epochs: int | None = None
+    iterated: bool = False
 
     @property
     def metrics(self) -> int:

@@ -164,8 +164,13 @@ def _check_wilcoxon(options: WilcoxonOptions, facts: Facts) -> None:
         )
 
 
-def _check_racing(_options: RacingOptions, facts: Facts) -> None:
+def _check_racing(options: RacingOptions, facts: Facts) -> None:
     need_folds("racing", facts)
+    if facts.iterated and options.epochs is None:
+        raise errors.invalid(
+            "pruner.epochs",
+            "trials end after so many iterations: say how many epochs these are, or fix epochs",
+        )
 
 
 WILCOXON = PrunerEntry(options=WilcoxonOptions, build=_wilcoxon, check_facts=_check_wilcoxon)

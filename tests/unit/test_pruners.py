@@ -221,3 +221,8 @@ class TestFoldByFold:
         for name in ("racing", "wilcoxon"):
             assert refused(name, Facts()) == "pruner.name"
             assert refused(name, Facts(folds=1)) == "pruner.name"
+
+    def test_of_so_many_iterations_racing_has_to_be_told_the_epochs(self) -> None:
+        iterated = Facts(folds=5, iterated=True)
+        assert refused("racing", iterated) == "pruner.epochs"
+        PRUNERS["racing"].check({"epochs": 30}, iterated)
