@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy.orm import Session
 
 from hpo_service import (
+    beginning,
     budgets,
     catalog,
     constraints,
@@ -24,7 +25,6 @@ from hpo_service import (
 )
 from hpo_service.artifacts import Blobs
 from hpo_service.catalog.family import Family
-from hpo_service.cube import Cube
 from hpo_service.pruners import PRUNERS
 from hpo_service.samplers import SAMPLERS
 
@@ -62,7 +62,8 @@ def plan(session: Session, blobs: Blobs, spec: protocol.StudySpec) -> Plan:
     else:
         made = _plan_train(session, blobs, spec, spec.objective)
     _check_plugins(made)
-    return _with_first(made)
+    first, default = beginning.of(made.spec)
+    return replace(made, first=first, default=default)
 
 
 def _plan_external(spec: protocol.StudySpec, objective: protocol.ExternalObjective) -> Plan:
@@ -271,44 +272,6 @@ def _settle_conditions(given: Space, fixed: Params, family: Family, *, refuse: b
         else:
             settled[name] = distribution.model_copy(update={"when": open_ or None})
     return settled
-
-
-def _with_first(made: Plan) -> Plan:
-    """With the trials to begin with; raises `InvalidRequest` for one that the space has not."""
-    spec, searched = made.spec, made.spec.search_space or {}
-    given = spec.first
-    if given is None:
-        if SAMPLERS[spec.sampler.name].listed or not isinstance(
-            spec.objective, protocol.TrainObjective
-        ):
-            return made
-        family = catalog.FAMILIES[spec.objective.model]
-        values: Params = family.hyperparameters().model_dump() | spec.objective.params
-        default = space.projected(searched, values)
-        if not _is_allowed(constraints.cube_of(spec), default):
-            return made
-        return replace(made, first=(default,), default=True)
-    if spec.budget.trials is not None and len(given) > spec.budget.trials:
-        raise errors.invalid(
-            "first", f"{len(given)} settings, but the budget is {spec.budget.trials} trials"
-        )
-    cube = constraints.cube_of(spec)
-    return replace(made, first=tuple(_first(i, each, cube) for i, each in enumerate(given)))
-
-
-def _is_allowed(cube: Cube, params: space.Params) -> bool:
-    return bool(cube.feasible(cube.rows([params])).all())
-
-
-def _first(index: int, params: space.Params, cube: Cube) -> space.Params:
-    """One of the settings under the names of the space."""
-    try:
-        found = space.labelled(cube.space, params)
-        space.check_params(cube.space, found)
-        constraints.check_params(cube, found)
-    except errors.InvalidRequest as error:
-        raise error.below(f"first.{index}", "params") from None
-    return found
 
 
 def _default_metric(task: protocol.StudyTask) -> str:
