@@ -56,13 +56,15 @@ class Recorded:
         """Over folds: (settings, steps, metrics)."""
         return np.asarray(self.losses.mean(3))
 
-    def nearest(self, row: Rows) -> int:
-        """The setting that is nearest to a row of the cube."""
+    def nearest(self, row: Rows, tried: Sequence[int]) -> int:
+        """The setting that is nearest to a row of the cube, of those that are left."""
         here, there = self.cube.positions(self.rows), self.cube.positions(row[None])
         one, other = np.isnan(here), np.isnan(there)
         apart = np.where(one | other, 1.0 * (one != other), (here - there) ** 2)
         apart = np.where(self.cube.unordered & (apart > 0), 1.0, apart)
-        return int(apart.sum(1).argmin())
+        total = apart.sum(1)
+        total[list(tried)] = np.inf
+        return int(total.argmin())
 
 
 @cache
