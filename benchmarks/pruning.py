@@ -26,6 +26,8 @@ from benchmarks.recorded import FOLDED, TASKS, Recorded, Study, load
 from hpo_service.samplers import SAMPLERS, Ask
 
 TRIALS, BEST = 100, 10
+# How often a target has to be reached to count.
+SURELY = 0.95
 SEEDS, QUICK_SEEDS = 20, 3
 # Of pruners those that compare fold by fold are left out where there are none; threshold has no
 # bound that suits all curves, and no options make it one.
@@ -82,6 +84,7 @@ def _whole(recorded: Recorded, settings: Sequence[int]) -> int:
 def compare(case: str, names: Sequence[str], pruners: Sequence[str], seeds: int) -> None:
     """Every pruner in studies of some curves, each order of the settings a study."""
     for pruner in pruners:
+        given = pruner in ("asha", "racing")
         for workers in (1, 4):
             found = [
                 outcome(load(name), pruner, order, workers)
@@ -95,8 +98,9 @@ def compare(case: str, names: Sequence[str], pruners: Sequence[str], seeds: int)
                 f"{case}, {pruner}, {workers} at a time: epochs until as good as unpruned",
                 "share",
                 mean["time"],
-                target="<= 1/3 by asha or racing" if pruner in ("asha", "racing") else None,
-                met=bool(mean["time"] <= 1 / 3) if pruner in ("asha", "racing") else None,
+                target="<= 1/3 by asha or racing" if given else None,
+                # Where it did not get there, the epochs say little.
+                met=mean["time"] <= 1 / 3 and mean["reached"] >= SURELY if given else None,
                 more=more | {"studies": len(found)},
             )
 
