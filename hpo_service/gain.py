@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 
@@ -16,6 +17,8 @@ from hpo_service.samplers.gp_search import Effort, Explorer
 from hpo_service.seen import Mask, Seen
 from hpo_service.selection import corrected_error
 from hpo_service.tables import Study
+
+log = logging.getLogger(__name__)
 
 # Completed trials before a model of the better half can be trusted with the end of a search; at
 # most so many of the newest are shown to it.
@@ -39,7 +42,11 @@ def of(session: Session, study: Study, seen: Seen) -> protocol.Gain | None:
     complete = seen.where("complete") & seen.legal & np.isfinite(seen.losses[:, 0])
     if np.count_nonzero(complete) < NEEDED:
         return None
-    expected, unexplained = expected_of(seen.cube, *better_half(seen, complete))
+    try:
+        expected, unexplained = expected_of(seen.cube, *better_half(seen, complete))
+    except np.linalg.LinAlgError:  # too many trials alike: the search goes on
+        log.exception("What study %r can still gain is not known.", study.name)
+        return None
     noise = _of_folds(session, study)
     return protocol.Gain(expected=AHEAD * expected, noise=unexplained if noise is None else noise)
 
@@ -56,10 +63,12 @@ def expected_of(cube: Cube, rows: Rows, losses: model.Vector) -> tuple[float, fl
     """The largest expected improvement on the best of the losses (trials,), and the deviation of
     one loss from what is expected of it.
     """
-    scale = float(losses.std())
-    if not scale > 0:
+    size = float(np.abs(losses).max()) or 1.0  # first, or a square would overflow
+    spread = float((losses / size).std())
+    if not spread > 0:
         return 0.0, 0.0
-    values, points = (losses - losses.mean()) / scale, points_of(cube, rows)
+    values, points = (losses / size - (losses / size).mean()) / spread, points_of(cube, rows)
+    scale = size * spread
     exact = np.zeros(len(values))
     given = model.fit(points, values, exact, cube.unordered, None)
     posterior = model.Posterior.of(points, values, exact, cube.unordered, given)
